@@ -1,0 +1,114 @@
+// Makes dist/: the service's bundles, and dist/product/, the read-only directory that every sandbox sees.
+import { chmodSync, cpSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync, statSync } from "node:fs";
+import { createRequire } from "node:module";
+import { basename, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const dist = join(root, "dist");
+const staging = `${dist}.new`;
+const EXTENSION_MAX_BYTES = 20 * 1024;
+
+const common = {
+  absWorkingDir: root,
+  bundle: true,
+  platform: "node",
+  format: "esm",
+  target: "node24",
+  logLevel: "warning",
+  legalComments: "none",
+};
+
+// CommonJS packages inside an ESM bundle ask for these.
+const requireBanner = {
+  js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+};
+
+async function main() {
+  rmSync(staging, { recursive: true, force: true });
+  mkdirSync(staging, { recursive: true });
+  await Promise.all([buildSidecar(), buildGuard(), buildExtension()]);
+  stagePi();
+  stageRipgrep();
+  makeReadable(join(staging, "product"));
+  rmSync(dist, { recursive: true, force: true });
+  renameSync(staging, dist);
+}
+
+function buildSidecar() {
+  return build({
+    ...common,
+    banner: requireBanner,
+    entryPoints: {
+      pillion: "services/sidecar/src/main.ts",
+      "journal-worker": "services/sidecar/src/runs/journal-worker.ts",
+    },
+    outdir: staging,
+    outExtension: { ".js": ".mjs" },
+    sourcemap: "linked",
+  });
+}
+
+async function buildGuard() {
+  await build({
+    ...common,
+    banner: requireBanner,
+    entryPoints: { main: "services/guard/src/main.ts" },
+    outdir: join(staging, "product/guard"),
+    outExtension: { ".js": ".mjs" },
+    splitting: true,
+    minify: true,
+  });
+  cpSync(join(root, "services/sidecar/src/sandboxes/local/init.sh"), join(staging, "product/guard/init.sh"));
+}
+
+async function buildExtension() {
+  const outfile = join(staging, "product/extension/pillion.js");
+  await build({
+    ...common,
+    target: "node22",
+    entryPoints: ["services/pi-extension/src/pillion.ts"],
+    external: ["@earendil-works/*", "typebox"],
+    outfile,
+  });
+  const { size } = statSync(outfile);
+  if (size > EXTENSION_MAX_BYTES) throw new Error(`the extension is ${size} bytes; it may be ${EXTENSION_MAX_BYTES}`);
+}
+
+/** Pi with the packages beside it, as installed from the lock file, so that it needs nothing of this clone's layout. */
+function stagePi() {
+  const piDir = realpathSync(join(root, "node_modules/@earendil-works/pi-coding-agent"));
+  const modules = join(piDir, "../..");
+  const target = join(staging, "product/pi/node_modules");
+  for (const name of listPackages(modules)) {
+    const options = { recursive: true, dereference: true, filter: isNeededAtRunTime };
+    cpSync(realpathSync(join(modules, name)), join(target, name), options);
+  }
+}
+
+function listPackages(modules) {
+  return readdirSync(modules)
+    .filter((name) => !name.startsWith("."))
+    .flatMap((name) => (name.startsWith("@") ? readdirSync(join(modules, name)).map((sub) => `${name}/${sub}`) : [name]));
+}
+
+function isNeededAtRunTime(source) {
+  return !source.endsWith(".map") && !source.endsWith(".d.ts") && basename(source) !== "node_modules";
+}
+
+function stageRipgrep() {
+  const require = createRequire(realpathSync(join(root, "node_modules/@vscode/ripgrep/package.json")));
+  const packageJson = require.resolve(`@vscode/ripgrep-linux-${process.arch}/package.json`);
+  cpSync(join(dirname(packageJson), "bin/rg"), join(staging, "product/bin/rg"));
+  cpSync(packageJson, join(staging, "product/bin/ripgrep-package.json"));
+}
+
+/** Runs have other uids than the builder; a strict umask must not shut them out. */
+function makeReadable(path) {
+  const stat = statSync(path);
+  chmodSync(path, stat.isDirectory() || stat.mode & 0o100 ? 0o755 : 0o644);
+  if (stat.isDirectory()) for (const name of readdirSync(path)) makeReadable(join(path, name));
+}
+
+await main();

@@ -1,0 +1,30 @@
+/** What this host can really enforce, as `GET /v1/capabilities` tells it. */
+import { z } from "zod";
+
+export const Capabilities = z.object({
+  version: z.string(),
+  sandboxes: z.array(
+    z.object({
+      kind: z.enum(["local", "docker"]),
+      available: z.boolean(),
+      isolated: z.boolean(),
+      detail: z.string(),
+      missing: z.array(z.string()),
+    }),
+  ),
+  sandboxInForce: z.enum(["local", "docker"]).nullable().describe("What `auto` takes now; null when no run can start."),
+  networkModes: z.array(z.enum(["none", "open"])),
+  allowedPrograms: z.array(z.string()),
+  workspaceRoots: z.int().describe("How many roots for `path` workspaces the operator allows."),
+  limits: z.object({
+    concurrency: z.int(),
+    queue: z.int(),
+    wallMs: z.int(),
+    idleMs: z.int(),
+    steps: z.int(),
+    requestBytes: z.int(),
+  }),
+  providers: z.array(z.object({ id: z.string(), api: z.string(), keyConfigured: z.boolean() })),
+  demoModel: z.boolean(),
+});
+export type Capabilities = z.infer<typeof Capabilities>;

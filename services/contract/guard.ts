@@ -1,0 +1,72 @@
+/** What the sidecar and the guard say to each other on the pipe: HTTP/2, the guard is the client. */
+import { z } from "zod";
+
+/** How the guard is told its place, as JSON in its first argument. */
+export const GuardConfig = z.strictObject({
+  workspace: z.string(),
+  home: z.string(),
+  /** Private directory for the baseline that diffs are made against. */
+  baseline: z.string(),
+  /** True only where the guard stands in a PID namespace of its own, so that "every process" means the run's. */
+  ownsPidNamespace: z.boolean(),
+  /** Environment variable that marks every process of the run, where there is no PID namespace. */
+  marker: z.string(),
+});
+export type GuardConfig = z.infer<typeof GuardConfig>;
+
+const id = z.int().min(1);
+
+export const GuardCommand = z.discriminatedUnion("op", [
+  z.strictObject({ id, op: z.literal("fill"), target: z.enum(["workspace", "home"]) }),
+  z.strictObject({ id, op: z.literal("snapshot") }),
+  z.strictObject({ id, op: z.literal("inspect") }),
+  z.strictObject({
+    id,
+    op: z.literal("start"),
+    program: z.string(),
+    args: z.array(z.string()),
+    env: z.record(z.string(), z.string()),
+  }),
+  z.strictObject({ id, op: z.literal("signal"), signal: z.enum(["SIGTERM", "SIGKILL", "SIGCONT"]) }),
+  z.strictObject({ id, op: z.literal("clear") }),
+  z.strictObject({ id, op: z.literal("changes") }),
+  z.strictObject({ id, op: z.literal("diff") }),
+  z.strictObject({ id, op: z.literal("file"), path: z.string() }),
+  z.strictObject({ id, op: z.literal("tar"), paths: z.array(z.string()) }),
+]);
+export type GuardCommand = z.infer<typeof GuardCommand>;
+
+/** What the guard sees around itself before anything untrusted has run. */
+export const GuardView = z.object({
+  pid: z.int(),
+  uid: z.int(),
+  gid: z.int(),
+  /** Effective, permitted and bounding capability sets, hexadecimal. */
+  capEff: z.string(),
+  capPrm: z.string(),
+  capBnd: z.string(),
+  noNewPrivs: z.boolean(),
+  /** Namespace name to its identity, for example `pid:[4026531836]`. */
+  namespaces: z.record(z.string(), z.string()),
+  interfaces: z.array(z.string()),
+  systemWritable: z.boolean(),
+  workspaceWritable: z.boolean(),
+});
+export type GuardView = z.infer<typeof GuardView>;
+
+export const GuardNotice = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("hello"), doorPort: z.int().min(1).max(65_535), view: GuardView }),
+  z.object({ kind: z.literal("done"), id, value: z.unknown().optional() }),
+  z.object({ kind: z.literal("failed"), id, code: z.string().max(64), message: z.string().max(2000) }),
+  z.object({
+    kind: z.literal("exited"),
+    code: z.int().nullable(),
+    signal: z.string().max(16).nullable(),
+  }),
+]);
+export type GuardNotice = z.infer<typeof GuardNotice>;
+
+export const StartedProcess = z.object({ pid: z.int() });
+
+/** Answer to `clear`: how many processes were killed, and those that are still there. */
+export const Cleared = z.object({ killed: z.int(), left: z.int() });

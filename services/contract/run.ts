@@ -1,0 +1,159 @@
+/** A run as it is requested and as it is reported. */
+import { z } from "zod";
+import { AgentRequest, Credential, ModelRequest } from "./agent.ts";
+import { Problem } from "./failure.ts";
+import { HarnessId, RunHarness } from "./harness.ts";
+import { Receipt, SandboxRequest } from "./sandbox.ts";
+
+export const RunId = z.string().regex(/^run_[0-9a-hjkmnp-tv-z]{26}$/);
+export type RunId = z.infer<typeof RunId>;
+
+export const RunState = z.enum(["queued", "preparing", "running", "waiting", "stopping", "ended"]);
+export type RunState = z.infer<typeof RunState>;
+
+export const RunOutcome = z.enum(["succeeded", "failed", "cancelled", "timed_out", "limit_exceeded", "lost"]);
+export type RunOutcome = z.infer<typeof RunOutcome>;
+
+export const PROMPT_MAX_CHARS = 1_000_000;
+
+const relativePath = z
+  .string()
+  .min(1)
+  .max(4096)
+  .refine(
+    (path) =>
+      !path.startsWith("/") &&
+      !path.includes("\0") &&
+      path.split("/").every((part) => part !== "" && part !== "." && part !== ".."),
+    "must be a relative path inside the workspace, without empty, . or .. parts",
+  );
+
+export const InlineFile = z.strictObject({
+  path: relativePath,
+  content: z.string().describe("Text, or base64 when `encoding` says so."),
+  encoding: z.enum(["utf8", "base64"]).default("utf8"),
+  executable: z.boolean().default(false),
+});
+export type InlineFile = z.infer<typeof InlineFile>;
+
+export const WorkspaceRequest = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("empty") }),
+  z.strictObject({
+    kind: z.literal("path"),
+    path: z.string().startsWith("/").max(4096).describe("An absolute directory under an allowed root."),
+  }),
+  z.strictObject({ kind: z.literal("files"), files: z.array(InlineFile).max(10_000) }),
+]);
+export type WorkspaceRequest = z.infer<typeof WorkspaceRequest>;
+
+const ContentBlock = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("text"), text: z.string().max(PROMPT_MAX_CHARS) }),
+]);
+
+export const Message = z.strictObject({
+  role: z.enum(["user"]),
+  content: z.union([z.string().min(1).max(PROMPT_MAX_CHARS), z.array(ContentBlock).min(1).max(256)]),
+});
+export type Message = z.infer<typeof Message>;
+
+export const Limits = z.strictObject({
+  wallMs: z.int().min(1).optional().describe("Milliseconds from the run's start to its end."),
+  idleMs: z.int().min(1).optional().describe("Most milliseconds without any event."),
+  steps: z.int().min(1).optional().describe("Most model calls."),
+});
+export type Limits = z.infer<typeof Limits>;
+
+const metadata = z
+  .record(z.string().min(1).max(64), z.string().max(512))
+  .refine((map) => Object.keys(map).length <= 32, "at most 32 entries");
+
+/** Fields of the contract that this version refuses by name. */
+export const NOT_IMPLEMENTED = ["references", "session", "egress", "tools", "mcpServers", "telemetry"] as const;
+
+export const RunRequest = z.strictObject({
+  harness: HarnessId.default("pi"),
+  prompt: z.string().min(1).max(PROMPT_MAX_CHARS).optional().describe("What to do. Either this or `messages`."),
+  messages: z.array(Message).min(1).max(1).optional().describe("One user message with text blocks."),
+  model: ModelRequest.optional().describe("`provider/name`, or an object with the endpoint."),
+  agent: AgentRequest.optional(),
+  workspace: WorkspaceRequest.default({ kind: "empty" }),
+  sandbox: SandboxRequest.default({ kind: "auto", network: "none" }),
+  execution: z
+    .strictObject({ allowedPrograms: z.array(z.string().min(1).max(256)).max(64) })
+    .optional()
+    .describe("Programs the run may start; never more than the operator allows."),
+  role: z.enum(["worker", "reader"]).default("worker").describe("A reader can never write."),
+  credentials: z.array(Credential).max(16).optional().describe("Secrets; held in memory, never stored."),
+  limits: Limits.optional(),
+  metadata: metadata.optional(),
+});
+export type RunRequest = z.infer<typeof RunRequest>;
+
+export const Usage = z.object({
+  inputTokens: z.int(),
+  outputTokens: z.int(),
+  cacheReadTokens: z.int(),
+  costUsd: z.number().nullable().describe("Null when the price is unknown."),
+  modelCalls: z.int(),
+});
+export type Usage = z.infer<typeof Usage>;
+
+export const Exit = z.object({ code: z.int().nullable(), signal: z.string().nullable(), oom: z.boolean() });
+export type Exit = z.infer<typeof Exit>;
+
+export const Stop = z.object({
+  method: z.enum(["graceful", "killed"]).describe("`graceful`: the harness ended when asked."),
+  verified: z.boolean().describe("True when it was seen that nothing of the run is left alive."),
+  ms: z.number().describe("Milliseconds from the request to stop until nothing was left."),
+});
+export type Stop = z.infer<typeof Stop>;
+
+export const Timings = z.object({
+  createdAt: z.iso.datetime(),
+  startedAt: z.iso.datetime().nullable(),
+  endedAt: z.iso.datetime().nullable(),
+  queuedMs: z.number().nullable(),
+  preparingMs: z.number().nullable().describe("From the start to the prompt being sent."),
+  firstOutputMs: z.number().nullable().describe("From the start to the first text of the model."),
+  totalMs: z.number().nullable(),
+});
+export type Timings = z.infer<typeof Timings>;
+
+export const Run = z
+  .object({
+    id: RunId,
+    state: RunState,
+    outcome: RunOutcome.nullable(),
+    output: z.string().nullable().describe("The model's final text."),
+    model: z.string(),
+    demo: z.boolean().describe("True when the embedded demo model answered: no real AI."),
+    usage: Usage,
+    stopReason: z.string().nullable(),
+    exit: Exit.nullable(),
+    stop: Stop.nullable(),
+    receipt: Receipt.nullable(),
+    harness: RunHarness.nullable(),
+    timings: Timings,
+    failure: Problem.nullable(),
+    metadata: z.record(z.string(), z.string()),
+    lastSeq: z.int().describe("Number of the last event written."),
+  })
+  .describe("A run with its result.");
+export type Run = z.infer<typeof Run>;
+
+export const ChangedFile = z.object({
+  path: z.string(),
+  change: z.enum(["added", "modified", "deleted"]),
+  kind: z.enum(["file", "directory", "symlink", "other"]),
+  size: z.int(),
+  executable: z.boolean(),
+  sha256: z.string().optional(),
+});
+export type ChangedFile = z.infer<typeof ChangedFile>;
+
+export const ChangedFiles = z.object({
+  runId: RunId,
+  files: z.array(ChangedFile),
+  truncated: z.boolean(),
+});
+export type ChangedFiles = z.infer<typeof ChangedFiles>;

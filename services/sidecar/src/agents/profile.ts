@@ -1,0 +1,239 @@
+/** Resolves a request into an agent: model, instructions, tools, skills. Refuses what the operator does not allow. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { type Credential, type ModelPrice, type ModelRequest, ToolName, WRITING_TOOLS } from "#contract/agent";
+import type { ModelApi } from "#contract/extension";
+import type { RunRequest } from "#contract/run";
+import { Fault } from "../kernel/fault.ts";
+import type { Provider, ProviderList } from "./provider-list.ts";
+import { type ResolvedSkill, resolveSkill } from "./skill-library.ts";
+
+export const DEMO_MODEL = "demo/tour";
+
+export type ProfileModel = {
+  readonly provider: string;
+  readonly name: string;
+  readonly api: ModelApi;
+  readonly reasoning: boolean;
+  readonly contextWindow: number;
+  readonly maxTokens: number;
+  readonly price: ModelPrice | null;
+};
+
+/** Where the model is and the header that opens it; the header's value is a secret. */
+export type ModelEndpoint =
+  | { readonly kind: "demo" }
+  | {
+      readonly kind: "http";
+      readonly baseUrl: URL;
+      readonly header: { readonly name: string; readonly value: string } | null;
+      readonly privateAllowed: boolean;
+    };
+
+export type Profile = {
+  readonly model: ProfileModel;
+  readonly endpoint: ModelEndpoint;
+  readonly tools: readonly ToolName[];
+  readonly instructions: string;
+  readonly skills: readonly ResolvedSkill[];
+  readonly thinking: "off" | "minimal" | "low" | "medium" | "high";
+  /** True when a shell is among the tools. */
+  readonly hasShell: boolean;
+};
+
+export const AgentDefaults = z.strictObject({
+  instructions: z.string(),
+  tools: z.array(ToolName),
+  skills: z.array(z.string()),
+  reasoning: z.enum(["off", "minimal", "low", "medium", "high"]),
+});
+export type AgentDefaults = z.infer<typeof AgentDefaults>;
+
+export type ProfileContext = {
+  readonly defaults: AgentDefaults;
+  readonly providers: ProviderList;
+  readonly skillsDir: string;
+  readonly defaultModel: string | undefined;
+  readonly demoModel: boolean;
+  readonly allowedPrograms: readonly string[];
+  /** Origins that a request may name although they are private. */
+  readonly privateTargets: readonly string[];
+  readonly credentials: readonly Credential[];
+  /** Operator's keys by provider id. */
+  readonly providerKeys: Readonly<Record<string, string>>;
+};
+
+/** Throws an Error that names the file; an operator reads it at start. */
+export function readAgentDefaults(configDir: string): AgentDefaults {
+  const file = join(configDir, "agent.json");
+  try {
+    return AgentDefaults.parse(JSON.parse(readFileSync(file, "utf8")));
+  } catch (error) {
+    throw new Error(`${file} cannot be used: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+/** Throws invalid_request, forbidden, execution_disabled. */
+export function resolveProfile(request: RunRequest, context: ProfileContext): Profile {
+  const hasShell = mayRunShell(request, context);
+  const { model, endpoint } = resolveModel(request, context);
+  const tools = resolveTools(request, context, hasShell);
+  const wanted = request.agent?.skills ?? context.defaults.skills.map((name) => ({ name }));
+  const skills = wanted.map((skill, index) => resolveSkill(skill, `/agent/skills/${index}`, context.skillsDir));
+  refuseDoubles(skills);
+  return {
+    model,
+    endpoint,
+    tools,
+    skills,
+    instructions: [context.defaults.instructions, request.agent?.instructions ?? ""].filter(Boolean).join("\n\n"),
+    thinking: request.agent?.reasoning ?? context.defaults.reasoning,
+    hasShell: tools.includes("bash"),
+  };
+}
+
+/** The shell is there only when the operator and the request both name it. */
+function mayRunShell(request: RunRequest, context: ProfileContext): boolean {
+  const wanted = request.execution?.allowedPrograms ?? [];
+  wanted.forEach((program, index) => {
+    const path = `/execution/allowedPrograms/${index}`;
+    if (!context.allowedPrograms.includes(program)) {
+      const message = "the operator does not allow this program (PILLION_ALLOWED_PROGRAMS)";
+      throw new Fault("execution_disabled", `"${program}" may not be run: ${message}.`, { errors: [{ path, message }] });
+    }
+    if (program !== "bash") {
+      const message = "only `bash` is implemented yet";
+      throw new Fault("invalid_request", `"${program}" cannot be used: ${message}.`, { errors: [{ path, message }] });
+    }
+  });
+  return wanted.includes("bash");
+}
+
+function resolveTools(request: RunRequest, context: ProfileContext, hasShell: boolean): ToolName[] {
+  const asked = request.agent?.tools;
+  const isReader = request.role === "reader";
+  if (asked === undefined) {
+    const usual = [...context.defaults.tools, ...(hasShell ? (["bash"] as const) : [])];
+    return usual.filter((tool) => !(isReader && WRITING_TOOLS.includes(tool)) && (tool !== "bash" || hasShell));
+  }
+  asked.forEach((tool, index) => {
+    const path = `/agent/tools/${index}`;
+    if (isReader && WRITING_TOOLS.includes(tool)) {
+      const message = "a reader has no tool that writes";
+      throw new Fault("invalid_request", `"${tool}" cannot be given: ${message}.`, { errors: [{ path, message }] });
+    }
+    if (tool === "bash" && !hasShell) {
+      const message = "bash must be named in execution.allowedPrograms and allowed by the operator";
+      throw new Fault("execution_disabled", `The shell is off: ${message}.`, { errors: [{ path, message }] });
+    }
+  });
+  return [...new Set(asked)];
+}
+
+function resolveModel(request: RunRequest, context: ProfileContext): Pick<Profile, "model" | "endpoint"> {
+  const asked: ModelRequest | undefined = request.model ?? context.defaultModel;
+  if (asked === undefined) throw badField("/model", "a model is needed; this service has no default");
+  const wanted = typeof asked === "string" ? { name: asked } : asked;
+  const slash = wanted.name.indexOf("/");
+  const [id, name] = [wanted.name.slice(0, slash), wanted.name.slice(slash + 1)];
+  if (id === "demo") return resolveDemo(wanted, context);
+  const provider = context.providers[id];
+  const baseUrl = wanted.baseUrl ?? provider?.baseUrl;
+  const api = wanted.api ?? provider?.api;
+  if (baseUrl === undefined || api === undefined) {
+    const known = [...Object.keys(context.providers), ...(context.demoModel ? ["demo"] : [])].join(", ");
+    throw badField("/model", `the provider "${id}" is not configured; known: ${known}; or give baseUrl and api`);
+  }
+  const facts = provider?.models?.[name];
+  const url = new URL(baseUrl);
+  return {
+    model: {
+      provider: id,
+      name,
+      api,
+      reasoning: wanted.reasoning ?? facts?.reasoning ?? false,
+      contextWindow: wanted.contextWindow ?? facts?.contextWindow ?? 128_000,
+      maxTokens: wanted.maxTokens ?? facts?.maxTokens ?? 16_384,
+      price: wanted.price ?? facts?.price ?? null,
+    },
+    endpoint: {
+      kind: "http",
+      baseUrl: url,
+      header: resolveHeader(request, context, { id, provider, url, api, isOwn: wanted.baseUrl !== undefined }),
+      privateAllowed: mayReach(url, wanted.baseUrl !== undefined, context),
+    },
+  };
+}
+
+function resolveDemo(wanted: Exclude<ModelRequest, string>, context: ProfileContext): Pick<Profile, "model" | "endpoint"> {
+  if (wanted.name !== DEMO_MODEL) throw badField("/model", `the demo model is called ${DEMO_MODEL}`);
+  if (!context.demoModel) throw badField("/model", "the demo model is switched off here");
+  if (wanted.baseUrl !== undefined) throw badField("/model/baseUrl", "the demo model has no endpoint");
+  const price = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 };
+  return {
+    model: {
+      provider: "demo",
+      name: "tour",
+      api: "openai-completions",
+      reasoning: false,
+      contextWindow: 128_000,
+      maxTokens: 4_096,
+      price,
+    },
+    endpoint: { kind: "demo" },
+  };
+}
+
+/** A request's own URL must be https on a public address, unless the operator listed the origin; answers whether private is meant. */
+function mayReach(url: URL, isRequestsOwn: boolean, context: ProfileContext): boolean {
+  if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") {
+    throw badField("/model/baseUrl", "must be a plain URL without user, query or fragment");
+  }
+  if (!isRequestsOwn || context.privateTargets.includes(url.origin)) return true;
+  if (url.protocol !== "https:") {
+    throw new Fault("forbidden", "The model's base URL must be https, unless the operator lists its origin (PILLION_PRIVATE_TARGETS).");
+  }
+  return false;
+}
+
+type HeaderQuestion = { id: string; provider: Provider | undefined; url: URL; api: ModelApi; isOwn: boolean };
+
+/** A request's own credential goes before the operator's; the operator's never go to a host that a request chose. */
+function resolveHeader(
+  request: RunRequest,
+  context: ProfileContext,
+  { id, provider, url, api, isOwn }: HeaderQuestion,
+): { name: string; value: string } | null {
+  request.credentials?.forEach((credential, index) => {
+    if (credential.host === url.host) return;
+    throw badField(`/credentials/${index}/host`, "only the model provider's host can be reached in this version");
+  });
+  const own = request.credentials?.at(-1);
+  const kept = own ?? (isOwn ? undefined : context.credentials.find(({ host }) => host === url.host));
+  if (kept !== undefined) return { name: kept.header.toLowerCase(), value: kept.value };
+  const key = isOwn ? undefined : context.providerKeys[id];
+  if (key !== undefined) return toKeyHeader(api, key);
+  if (provider === undefined || isOwn) return null;
+  throw badField(
+    "/credentials",
+    `there is no key for ${provider.title}: send credentials [{host: "${url.host}", header: …, value: …}] or let the operator set one`,
+  );
+}
+
+function toKeyHeader(api: ModelApi, key: string): { name: string; value: string } {
+  if (api === "anthropic-messages") return { name: "x-api-key", value: key };
+  return { name: "authorization", value: `Bearer ${key}` };
+}
+
+function refuseDoubles(skills: readonly ResolvedSkill[]): void {
+  const names = new Set<string>();
+  skills.forEach(({ name }, index) => {
+    if (names.has(name)) throw badField(`/agent/skills/${index}/name`, "this skill is named twice");
+    names.add(name);
+  });
+}
+
+function badField(path: string, message: string): Fault {
+  return new Fault("invalid_request", `The request is not valid: ${message}.`, { errors: [{ path, message }] });
+}

@@ -1,0 +1,53 @@
+/** Grants each run its lease and keeps the real credentials, in memory only and only while the run lives. */
+import { randomBytes, timingSafeEqual } from "node:crypto";
+import type { ModelApi } from "#contract/extension";
+
+/** Where a run's model calls go. The header is the secret; nothing but the broker ever sees it. */
+export type Upstream =
+  | { readonly kind: "demo" }
+  | {
+      readonly kind: "http";
+      readonly baseUrl: URL;
+      readonly header: { readonly name: string; readonly value: string } | null;
+      /** True when an operator named this very origin, so that a private address is meant. */
+      readonly privateAllowed: boolean;
+    };
+
+export type LeaseRequest = {
+  readonly runId: string;
+  readonly model: string;
+  readonly api: ModelApi;
+  readonly upstream: Upstream;
+  /** Called before each model call; a false answer refuses it. */
+  readonly onModelCall: () => boolean;
+};
+
+/** What the broker lends one run: an unguessable placeholder inside, the real secret outside. Gone when disposed. */
+export class Lease implements Disposable {
+  /** Stands in for the key inside the sandbox; letters and digits only. */
+  readonly placeholder = `pillion_${randomBytes(24).toString("hex")}`;
+  readonly ended: AbortSignal;
+  readonly request: LeaseRequest;
+  readonly #end = new AbortController();
+
+  constructor(request: LeaseRequest) {
+    this.request = request;
+    this.ended = this.#end.signal;
+  }
+
+  /** Whether a client inside showed this lease's placeholder. */
+  isShownBy(authorization: string | undefined, apiKey: string | undefined): boolean {
+    return [authorization?.replace(/^Bearer\s+/i, ""), apiKey].some(
+      (shown) => shown !== undefined && isSame(shown, this.placeholder),
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.#end.abort();
+  }
+}
+
+function isSame(a: string, b: string): boolean {
+  const [left, right] = [Buffer.from(a), Buffer.from(b)];
+  return left.length === right.length && timingSafeEqual(left, right);
+}

@@ -1,0 +1,264 @@
+/** Drives Pi: started closed with our extension only, opened by one claim, proved open before any prompt. */
+import { createHash, randomBytes } from "node:crypto";
+import { createReadStream, existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { z } from "zod";
+import type { EventBody } from "#contract/event";
+import { CLAIM_PREFIX, Claim, PROOF_COMMAND_PREFIX } from "#contract/extension";
+import type { HarnessInfo, RunHarness } from "#contract/harness";
+import type { Exit } from "#contract/run";
+import { within } from "../../kernel/deadline.ts";
+import { Fault } from "../../kernel/fault.ts";
+import type { FillFile, Sandbox, SandboxProcess } from "../../sandboxes/sandbox.ts";
+import type {
+  Harness,
+  HarnessClaim,
+  HarnessStop,
+  OpenHarness,
+  PromptEnd,
+  StartedHarness,
+  StartOptions,
+} from "../harness.ts";
+import { EMPTY_FOLD, foldPiRecord, type PiFold } from "./pi-events.ts";
+import { PiCommands, PiState } from "./pi-records.ts";
+import { PiRpc } from "./pi-rpc.ts";
+import { stopPi } from "./pi-stop.ts";
+
+const PACKAGE = "pi/node_modules/@earendil-works/pi-coding-agent";
+const CLI = `${PACKAGE}/dist/bundle/cli.js`;
+const EXTENSION = "extension/pillion.js";
+const START_MS = 20_000;
+const CLAIM_MS = 10_000;
+
+export class PiHarness implements Harness {
+  readonly id = "pi";
+  readonly #productDir: string;
+  readonly #extension: Buffer;
+  readonly #seed: readonly FillFile[];
+  #described: Promise<RunHarness> | undefined;
+
+  /** `productDir` holds pi/ and extension/ as the build made them. Throws harness_unavailable when they are not there. */
+  constructor(productDir: string) {
+    this.#productDir = productDir;
+    if (!existsSync(join(productDir, CLI)) || !existsSync(join(productDir, EXTENSION))) {
+      throw new Fault("harness_unavailable", "Pi or its extension is missing from this build; run `npm start` again.");
+    }
+    this.#extension = readFileSync(join(productDir, EXTENSION));
+    this.#seed = readJitiSeed(productDir);
+  }
+
+  async describe(): Promise<HarnessInfo> {
+    const { id, version, sha256, source } = await this.#identify();
+    return { id, title: "Pi", installed: true, version, sha256, licence: "MIT", source, drivenBy: "pi-rpc" };
+  }
+
+  async start(sandbox: Sandbox, options: StartOptions): Promise<StartedHarness> {
+    const { paths } = sandbox;
+    const extensionPath = `${paths.product}/${EXTENSION}`;
+    const agentDir = `${paths.home}/.pi`;
+    const [harness] = await Promise.all([this.#identify(), sandbox.fill("home", this.#homeFiles())]);
+    const process = await sandbox.start({
+      program: paths.node,
+      args: [`${paths.product}/${CLI}`, ...toArguments(extensionPath, options.tools)],
+      env: {
+        PATH: paths.path,
+        HOME: paths.home,
+        TMPDIR: `${paths.home}/tmp`,
+        LANG: "C.UTF-8",
+        PI_CODING_AGENT_DIR: agentDir,
+        PI_OFFLINE: "1",
+        PI_SKIP_VERSION_CHECK: "1",
+        PI_TELEMETRY: "0",
+        NO_COLOR: "1",
+      },
+    });
+    const sha256 = createHash("sha256").update(this.#extension).digest("hex");
+    return new StartedPi(process, sandbox, harness, sha256, extensionPath);
+  }
+
+  /** The extension lies in the run's own agent directory, byte-identical to what Pi loads from the read-only product. */
+  #homeFiles(): FillFile[] {
+    return [
+      { path: ".pi/extensions/pillion.js", content: this.#extension, executable: false },
+      ...this.#seed.map((file) => ({ ...file, path: `tmp/jiti/${file.path}` })),
+    ];
+  }
+
+  #identify(): Promise<RunHarness> {
+    this.#described ??= identify(this.#productDir);
+    return this.#described;
+  }
+}
+
+function toArguments(extensionPath: string, tools: readonly string[]): string[] {
+  return [
+    ...["--mode", "rpc", "--no-extensions", "-e", extensionPath, "--no-skills", "--no-prompt-templates"],
+    ...["--no-context-files", "--no-themes", "--no-session", "--no-approve", "--offline"],
+    ...(tools.length === 0 ? ["--no-tools"] : ["--tools", tools.join(",")]),
+  ];
+}
+
+async function identify(productDir: string): Promise<RunHarness> {
+  const { version } = z
+    .object({ version: z.string() })
+    .parse(JSON.parse(readFileSync(join(productDir, PACKAGE, "package.json"), "utf8")));
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(join(productDir, CLI)), hash);
+  return { id: "pi", version, sha256: hash.digest("hex"), source: "baked" };
+}
+
+/** jiti's translation of our extension, made at build time; without it every start would load a compiler. */
+function readJitiSeed(productDir: string): FillFile[] {
+  const index = join(productDir, "extension/jiti-seed.json");
+  if (!existsSync(index)) return [];
+  const names = z.array(z.string().regex(/^[\w.-]+$/)).parse(JSON.parse(readFileSync(index, "utf8")));
+  return names.map((name) => ({
+    path: name,
+    content: readFileSync(join(productDir, "extension/jiti", name)),
+    executable: false,
+  }));
+}
+
+class StartedPi implements StartedHarness, OpenHarness {
+  readonly harness: RunHarness;
+  readonly extensionSha256: string;
+  readonly #process: SandboxProcess;
+  readonly #sandbox: Sandbox;
+  readonly #rpc: PiRpc;
+  readonly #extensionPath: string;
+  #claimed = false;
+  #stopping: Promise<HarnessStop> | undefined;
+
+  constructor(
+    process: SandboxProcess,
+    sandbox: Sandbox,
+    harness: RunHarness,
+    extensionSha256: string,
+    extensionPath: string,
+  ) {
+    this.#process = process;
+    this.#sandbox = sandbox;
+    this.harness = harness;
+    this.extensionSha256 = extensionSha256;
+    this.#extensionPath = extensionPath;
+    this.#rpc = new PiRpc(process);
+  }
+
+  async claim(wanted: HarnessClaim): Promise<OpenHarness> {
+    if (this.#claimed) throw new Fault("internal", "A harness can be claimed only once.");
+    this.#claimed = true;
+    const claim = toClaim(wanted);
+    // The first answer says that Pi is up; until then the time is the start's.
+    const started = this.#rpc.ask({ type: "set_auto_retry", enabled: false });
+    await this.#orExit(START_MS, started, "harness_not_started", "Pi did not start");
+    await this.#orExit(CLAIM_MS, this.#open(claim), "harness_protocol", "Pi did not take the claim");
+    return this;
+  }
+
+  async *prompt(text: string): AsyncGenerator<EventBody, PromptEnd, void> {
+    const accepted = this.#rpc.ask({ type: "prompt", message: text });
+    accepted.catch(() => undefined);
+    let fold = EMPTY_FOLD;
+    while (!fold.settled) {
+      const record = await this.#orCrash(this.#rpc.next());
+      const step = foldPiRecord(fold, record);
+      fold = step.fold;
+      yield* step.events;
+      if (fold.extensionError !== null) throw toExtensionFault(fold.extensionError);
+    }
+    await this.#orCrash(accepted);
+    return toPromptEnd(fold);
+  }
+
+  stop(): Promise<HarnessStop> {
+    this.#stopping ??= stopPi(this.#rpc, this.#process, this.#sandbox);
+    return this.#stopping;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  async #open(claim: Claim): Promise<void> {
+    await this.#rpc.ask({ type: "prompt", message: `${CLAIM_PREFIX}${JSON.stringify(claim)}` });
+    const { commands } = PiCommands.parse(await this.#rpc.ask({ type: "get_commands" }));
+    const wanted = `${PROOF_COMMAND_PREFIX}${claim.nonce}`;
+    const proof = commands.find(({ name, source }) => name === wanted && source === "extension");
+    if (proof?.sourceInfo.path !== this.#extensionPath) {
+      throw new Fault("extension_missing", "Pi did not prove that the policy extension holds; nothing was sent to a model.");
+    }
+    const { model } = PiState.parse(await this.#rpc.ask({ type: "get_state" }));
+    if (model?.provider !== claim.provider || model.id !== claim.model || model.baseUrl !== claim.baseUrl) {
+      throw new Fault("harness_protocol", "Pi did not take the claimed model; nothing was sent to a model.");
+    }
+  }
+
+  async #orExit<T>(ms: number, work: Promise<T>, code: "harness_not_started" | "harness_protocol", what: string): Promise<T> {
+    const late = () => new Fault(code, `${what} in time.`);
+    return within(ms, this.#orCrash(work, code === "harness_not_started"), late);
+  }
+
+  /** A broken pipe says less than the exit behind it: when Pi is gone, its exit is the cause. */
+  async #orCrash<T>(work: Promise<T>, starting = false): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      if (!(error instanceof Fault) || error.code !== "harness_crashed") throw error;
+      const exit = await this.#process.exited.catch(() => undefined);
+      if (exit === undefined) throw new Fault("sandbox_lost", "The sandbox ended before the run did.", { cause: error });
+      throw toCrash(exit, starting, this.#process.stderrTail());
+    }
+  }
+}
+
+function toClaim(wanted: HarnessClaim): Claim {
+  return Claim.parse({
+    nonce: randomBytes(16).toString("hex"),
+    provider: wanted.model.provider,
+    model: wanted.model.name,
+    api: wanted.model.api,
+    baseUrl: wanted.baseUrl,
+    placeholder: wanted.placeholder,
+    reasoning: wanted.model.reasoning,
+    contextWindow: wanted.model.contextWindow,
+    maxTokens: wanted.model.maxTokens,
+    price: wanted.model.price,
+    thinking: wanted.thinking,
+    tools: [...wanted.tools],
+    instructions: wanted.instructions,
+    skills: [...wanted.skills],
+  });
+}
+
+function toCrash(exit: Exit, starting: boolean, stderr: string): Fault {
+  const how = exit.signal === null ? `with exit code ${exit.code}` : `by signal ${exit.signal}`;
+  const cause = new Error(stderr.trim().slice(-1000));
+  // A missing or broken extension makes Pi exit 1 at once, before any model is known.
+  if (starting) return new Fault("harness_not_started", `Pi ended ${how} while it was starting.`, { cause });
+  return new Fault("harness_crashed", `Pi ended ${how} before the run was done.`, { cause });
+}
+
+function toExtensionFault(error: string): Fault {
+  return new Fault("harness_protocol", "The policy extension failed inside Pi; the run was ended.", {
+    cause: new Error(error),
+  });
+}
+
+function toPromptEnd(fold: PiFold): PromptEnd {
+  const stopReason = fold.stopReason ?? "none";
+  if (stopReason === "error") return { output: fold.output, stopReason, failure: toModelFault(fold) };
+  if (fold.stopReason === null) {
+    const failure = new Fault("harness_protocol", "Pi settled without an answer of the model.");
+    return { output: fold.output, stopReason, failure };
+  }
+  return { output: fold.output, stopReason, failure: null };
+}
+
+const MAX_REASON_CHARS = 500;
+
+function toModelFault(fold: PiFold): Fault {
+  const status = fold.httpStatus === null ? "" : ` (HTTP ${fold.httpStatus})`;
+  const reason = (fold.errorMessage ?? "").replaceAll(/\s+/g, " ").slice(0, MAX_REASON_CHARS);
+  return new Fault("model_refused", `The model call failed${status}: ${reason || "no reason was given"}`);
+}

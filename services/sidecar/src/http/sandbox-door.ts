@@ -1,0 +1,25 @@
+/** The sandbox's door: HTTP on the connections that come through a pipe. No listener, no port. */
+import { createServer } from "node:http";
+import type { Duplex } from "node:stream";
+import type { Lease } from "../broker/broker.ts";
+import { forwardModelCall, MODEL_PREFIX, refuse } from "../broker/model-forwarder.ts";
+
+/** Serves one connection from inside the lease's sandbox. The other end is hostile: limits as for any client. */
+export function openSandboxDoor(lease: Lease): (connection: Duplex) => void {
+  const server = createServer(
+    { maxHeaderSize: 16_384, headersTimeout: 10_000, requestTimeout: 120_000, keepAliveTimeout: 0 },
+    (request, response) => {
+      response.on("error", () => undefined);
+      request.on("error", () => undefined);
+      if (!request.url?.startsWith(`${MODEL_PREFIX}/`))
+        return refuse(response, 404, "There is nothing at this address.");
+      void forwardModelCall(lease, request, response).catch(() => response.destroy());
+    },
+  );
+  server.on("clientError", (_error, socket) => socket.destroy());
+  return (connection) => {
+    if (lease.ended.aborted) return void connection.destroy();
+    lease.ended.addEventListener("abort", () => connection.destroy(), { once: true });
+    server.emit("connection", connection);
+  };
+}

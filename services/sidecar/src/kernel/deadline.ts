@@ -1,0 +1,40 @@
+/** Bounds any promise by time and by a signal, so that no phase of a run can wait for ever. */
+import type { Fault } from "./fault.ts";
+
+/**
+ * Resolves with `work` unless `ms` pass or `signal` aborts first; then rejects with `late()` or the signal's reason.
+ * The work itself is not stopped: whoever started it disposes of it.
+ */
+export async function within<T>(
+  ms: number,
+  work: Promise<T>,
+  late: () => Fault,
+  signal?: AbortSignal,
+): Promise<T> {
+  signal?.throwIfAborted();
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(late()), ms);
+  const onAbort = (): void => reject(signal?.reason);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", onAbort);
+    work.catch(() => undefined); // a loser that rejects later is not an unhandled rejection
+  }
+}
+
+/** Resolves with `work` unless `signal` aborts first; then rejects with the signal's reason. */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  signal.throwIfAborted();
+  const { promise, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    work.catch(() => undefined);
+  }
+}

@@ -1,0 +1,177 @@
+/** The story of one run: lease, sandbox, harness, events, end. Everything below throws Faults; here they become the end. */
+import type { Run, Stop } from "#contract/run";
+import { Lease } from "../broker/broker.ts";
+import type { Harness, HarnessStop, PromptEnd, StartedHarness } from "../harnesses/harness.ts";
+import { unlessAborted, within } from "../kernel/deadline.ts";
+import { Fault, toFault } from "../kernel/fault.ts";
+import { openSandbox } from "../sandboxes/open-sandbox.ts";
+import type { PlaceKind, Sandbox, SandboxSpec } from "../sandboxes/sandbox.ts";
+import { LimitWatch } from "./limits.ts";
+import type { ResultStore } from "./result-store.ts";
+import type { AcceptDoor, ActiveRun, RunEnding } from "./run.ts";
+import { toPrompt, toSkillFiles, toWorkspaceFiles } from "./run-input.ts";
+
+export type ConductorParts = {
+  readonly place: PlaceKind;
+  readonly spec: SandboxSpec;
+  readonly harness: Harness;
+  readonly limits: { readonly wallMs: number; readonly idleMs: number; readonly steps: number };
+  /** Most time from the start to the prompt. */
+  readonly prepareMs: number;
+  readonly results: ResultStore;
+  /** Serves what comes through the lease's door. */
+  openDoor(lease: Lease): AcceptDoor;
+  onCleanUpFailure(error: unknown): void;
+};
+
+/** Takes a run from its start to its last event. Never throws. */
+export async function conduct(run: ActiveRun, parts: ConductorParts): Promise<void> {
+  const ending = await perform(run, parts).catch((thrown: unknown) => toEnding(run, toFault(thrown)));
+  await run.end(ending).catch(parts.onCleanUpFailure);
+}
+
+async function perform(run: ActiveRun, parts: ConductorParts): Promise<RunEnding> {
+  run.move("prepare");
+  using limits = new LimitWatch(parts.limits, (fault) => run.stop(fault));
+  limits.start();
+  using lease = openLease(run, limits);
+  const sandbox = await openSandbox(parts.place, parts.spec, parts.openDoor(lease), run.stopped);
+  await run.noteSandbox(sandbox);
+  let harness: StartedHarness | undefined;
+  try {
+    const late = () => new Fault("harness_not_started", "The run could not be set up in time.");
+    const starting = startHarness(run, sandbox, parts).then((started) => {
+      harness = started;
+      return prepare(run, sandbox, started, lease);
+    });
+    const open = await within(parts.prepareMs, Promise.race([starting, sandbox.lost]), late, run.stopped);
+    run.move("start");
+    const prompted = pump(run, open.prompt(toPrompt(run.request)), limits);
+    const end = await unlessAborted(Promise.race([prompted, sandbox.lost]), run.stopped);
+    return toEnding(run, end.failure, end, await windDown(run, sandbox, harness, parts));
+  } catch (thrown) {
+    return toEnding(run, toFault(thrown), null, await windDown(run, sandbox, harness, parts));
+  }
+}
+
+function openLease(run: ActiveRun, limits: LimitWatch): Lease {
+  return new Lease({
+    runId: run.id,
+    model: run.profile.model.name,
+    api: run.profile.model.api,
+    upstream: run.profile.endpoint,
+    onModelCall: () => !run.stopped.aborted && limits.step(),
+  });
+}
+
+/** The harness starts, closed, while the workspace is being filled: it does nothing before its claim. */
+async function startHarness(run: ActiveRun, sandbox: Sandbox, parts: ConductorParts): Promise<StartedHarness> {
+  const filled = fillWorkspace(run, sandbox);
+  filled.catch(() => undefined);
+  const started = await parts.harness.start(sandbox, { tools: run.profile.tools, signal: run.stopped });
+  await filled;
+  return started;
+}
+
+async function fillWorkspace(run: ActiveRun, sandbox: Sandbox): Promise<void> {
+  await sandbox.fill("workspace", toWorkspaceFiles(run.request));
+  await sandbox.fill("home", toSkillFiles(run.profile.skills));
+  await sandbox.seal();
+}
+
+async function prepare(run: ActiveRun, sandbox: Sandbox, harness: StartedHarness, lease: Lease) {
+  const { extensionSha256 } = harness;
+  const receipt = extensionSha256 === null ? sandbox.receipt : { ...sandbox.receipt, harness: { extensionSha256 } };
+  await run.notePlace(receipt, harness.harness);
+  const { model, tools, instructions, skills, thinking } = run.profile;
+  return harness.claim({
+    model,
+    baseUrl: `http://127.0.0.1:${sandbox.doorPort}/model`,
+    placeholder: lease.placeholder,
+    tools,
+    instructions,
+    thinking,
+    skills: skills.map(({ name, description }) => ({
+      name,
+      description,
+      path: `${sandbox.paths.home}/skills/${name}/SKILL.md`,
+    })),
+  });
+}
+
+async function pump(
+  run: ActiveRun,
+  events: AsyncGenerator<Parameters<ActiveRun["tell"]>[0], PromptEnd, void>,
+  limits: LimitWatch,
+): Promise<PromptEnd> {
+  for (;;) {
+    const next = await events.next();
+    if (next.done) return next.value;
+    limits.touch();
+    if (run.stopped.aborted) throw run.stopped.reason;
+    await run.tell(next.value);
+  }
+}
+
+/** Stops the harness, keeps what the run changed, and destroys the sandbox; says how it ended and whether that was seen. */
+async function windDown(
+  run: ActiveRun,
+  sandbox: Sandbox,
+  harness: StartedHarness | undefined,
+  parts: ConductorParts,
+): Promise<Pick<RunEnding, "exit" | "stop">> {
+  const startedMs = run.stopAskedMs ?? Date.now();
+  let stopped: HarnessStop | undefined;
+  let verified = true;
+  try {
+    stopped = await harness?.stop();
+    await sandbox.clear();
+    await parts.results.keep(run.id, sandbox);
+  } catch (error) {
+    parts.onCleanUpFailure(error); // the first cause is the run's end; this one is for the log
+  }
+  run.sandbox = undefined;
+  try {
+    await sandbox.close();
+  } catch (error) {
+    verified = false;
+    parts.onCleanUpFailure(error);
+  }
+  const stop: Stop = { method: stopped?.method ?? "killed", verified, ms: Date.now() - startedMs };
+  return { exit: stopped?.exit ?? null, stop };
+}
+
+/** First cause wins: why the run was told to stop goes before whatever broke because of it. */
+function toEnding(
+  run: ActiveRun,
+  failure: Fault | null,
+  end: PromptEnd | null = null,
+  wound: Pick<RunEnding, "exit" | "stop"> = { exit: null, stop: null },
+): RunEnding {
+  const cause = run.stopped.aborted ? toFault(run.stopped.reason) : failure;
+  return {
+    outcome: toOutcome(cause),
+    failure: cause,
+    output: end?.output ?? null,
+    stopReason: end?.stopReason ?? null,
+    ...wound,
+  };
+}
+
+function toOutcome(cause: Fault | null): NonNullable<Run["outcome"]> {
+  if (cause === null) return "succeeded";
+  switch (cause.code) {
+    case "cancelled":
+    case "draining":
+      return "cancelled";
+    case "deadline_exceeded":
+    case "idle_timeout":
+      return "timed_out";
+    case "budget_exceeded":
+      return "limit_exceeded";
+    case "lost":
+      return "lost";
+    default:
+      return "failed";
+  }
+}

@@ -1,0 +1,31 @@
+/** At start: runs that a crash left open end as `lost`, and what is left of their sandboxes is swept. */
+import { Fault, toProblem } from "../kernel/fault.ts";
+import type { PlaceList } from "../sandboxes/place-list.ts";
+import { createLostReport } from "./lost-report.ts";
+import { EventLog } from "./event-log.ts";
+import type { Journal } from "./journal.ts";
+
+export type Recovered = { readonly lostRuns: number; readonly sweptProcesses: number };
+
+/** Sweeps first: a run is told to be over only when nothing of it can be alive. */
+export async function recover(journal: Journal, places: PlaceList): Promise<Recovered> {
+  const sweptProcesses = await places.sweep();
+  const open = await journal.readOpenRuns();
+  for (const run of open) {
+    const failure = toProblem(new Fault("lost", "The service ended while the run was going on."), { runId: run.id });
+    const report = createLostReport(run, failure);
+    const log = new EventLog({ journal, runId: run.id, lastSeq: run.lastSeq, report: () => report });
+    await log.append({
+      type: "run.ended",
+      runId: run.id,
+      outcome: "lost",
+      output: report.output,
+      stopReason: null,
+      usage: report.usage,
+      exit: null,
+      stop: report.stop,
+      failure,
+    });
+  }
+  return { lostRuns: open.length, sweptProcesses };
+}

@@ -1,0 +1,260 @@
+/** All runs of this instance: accepts them within capacity, starts them in order, answers for live and ended ones. */
+import type { Readable } from "node:stream";
+import type { RunEvent } from "#contract/event";
+import type { ChangedFiles, Run, RunRequest } from "#contract/run";
+import { type Profile, type ProfileContext, resolveProfile } from "../agents/profile.ts";
+import type { Lease } from "../broker/broker.ts";
+import type { Harness } from "../harnesses/harness.ts";
+import { systemClock } from "../kernel/clock.ts";
+import { unlessAborted } from "../kernel/deadline.ts";
+import { Fault } from "../kernel/fault.ts";
+import type { PlaceList } from "../sandboxes/place-list.ts";
+import type { PlaceKind, SandboxSpec } from "../sandboxes/sandbox.ts";
+import { conduct } from "./conductor.ts";
+import { createEventLog, readToEnd } from "./event-log.ts";
+import type { Journal } from "./journal.ts";
+import { clampLimits } from "./limits.ts";
+import { type ResultStore, readChangeList, readDiffText } from "./result-store.ts";
+import { type AcceptDoor, ActiveRun } from "./run.ts";
+import { createRunId } from "./run-id.ts";
+import { toStoredRequest } from "./run-input.ts";
+import type { Readiness, RunQuery, RunStore } from "./run-store.ts";
+import { toSandboxSpec } from "./sandbox-spec.ts";
+
+export type RegistryOptions = {
+  readonly journal: Journal;
+  readonly results: ResultStore;
+  readonly places: PlaceList;
+  readonly harnesses: ReadonlyMap<string, Harness>;
+  readonly profiles: ProfileContext;
+  readonly concurrency: number;
+  readonly queue: number;
+  readonly ceiling: { readonly wallMs: number; readonly idleMs: number; readonly steps: number };
+  readonly prepareMs: number;
+  readonly workspaceBytes: number;
+  readonly workspaceRoots: readonly string[];
+  openDoor(lease: Lease): AcceptDoor;
+  /** Adds secrets that nothing written down may show; disposing forgets them. */
+  guardSecrets(secrets: readonly string[]): { redact<T>(value: T): T } & Disposable;
+  onCleanUpFailure(runId: string, error: unknown): void;
+};
+
+type Waiting = { readonly run: ActiveRun; start(): void };
+
+const RETRY_AFTER_S = 5;
+
+export class RunRegistry implements RunStore {
+  readonly #options: RegistryOptions;
+  readonly #live = new Map<string, ActiveRun>();
+  readonly #waiting: Waiting[] = [];
+  #accepting = 0;
+  #running = 0;
+  #draining = false;
+
+  constructor(options: RegistryOptions) {
+    this.#options = options;
+  }
+
+  async create(request: RunRequest): Promise<Run> {
+    this.#refuseWhenFull();
+    const { options, harness } = { options: this.#options, harness: this.#findHarness(request) };
+    const profile = resolveProfile(request, options.profiles);
+    const place = options.places.choose(request.sandbox);
+    this.#accepting += 1;
+    try {
+      const id = createRunId();
+      const spec = await toSandboxSpec(id, request, profile, options);
+      const secrets = options.guardSecrets(toSecrets(request, profile));
+      const run = new ActiveRun({ id, request, profile, createdMs: Date.now(), redact: (value) => secrets.redact(value) });
+      await this.#record(run).catch((error: unknown) => {
+        secrets[Symbol.dispose]();
+        throw error;
+      });
+      this.#live.set(id, run);
+      void run.ended.then(() => secrets[Symbol.dispose]());
+      this.#enqueue(run, place, spec, harness);
+      return run.report();
+    } finally {
+      this.#accepting -= 1;
+    }
+  }
+
+  async read(id: string): Promise<Run> {
+    const run = await this.#options.journal.readRun(id);
+    if (run === undefined) throw notFound();
+    const live = this.#live.get(id);
+    return live === undefined || run.state === "ended" ? run : { ...live.report(), lastSeq: run.lastSeq };
+  }
+
+  list(query: RunQuery): Promise<Run[]> {
+    return this.#options.journal.listRuns(query);
+  }
+
+  watch(id: string, after: number, signal: AbortSignal): AsyncIterable<RunEvent> {
+    const live = this.#live.get(id);
+    return live === undefined ? readToEnd(this.#options.journal, id, after, signal) : live.log.watch(after, signal);
+  }
+
+  async waitForEnd(id: string, signal: AbortSignal): Promise<Run> {
+    const live = this.#live.get(id);
+    if (live !== undefined) await unlessAborted(live.ended, signal);
+    return this.read(id);
+  }
+
+  async cancel(id: string): Promise<Run> {
+    this.#live.get(id)?.stop(new Fault("cancelled", "The run was cancelled by its caller."));
+    return this.read(id);
+  }
+
+  async remove(id: string): Promise<void> {
+    if (this.#live.has(id)) throw new Fault("wrong_state", "The run is still going on; cancel it first.");
+    await this.#options.journal.deleteRun(id);
+    await this.#options.results.remove(id);
+  }
+
+  async readChanges(id: string): Promise<ChangedFiles> {
+    const sandbox = await this.#liveSandbox(id);
+    if (sandbox === undefined) return this.#options.results.readChanges(id);
+    return { runId: id, ...(await readChangeList(await sandbox.openChanges())) };
+  }
+
+  async readDiff(id: string): Promise<string> {
+    const sandbox = await this.#liveSandbox(id);
+    if (sandbox === undefined) return this.#options.results.readDiff(id);
+    return readDiffText(await sandbox.openDiff());
+  }
+
+  async openFile(id: string, path: string): Promise<{ size: number; stream: Readable }> {
+    const sandbox = await this.#liveSandbox(id);
+    if (sandbox === undefined) return this.#options.results.openFile(id, path);
+    return { size: -1, stream: await sandbox.openFile(path) };
+  }
+
+  async openTar(id: string): Promise<Readable> {
+    const sandbox = await this.#liveSandbox(id);
+    if (sandbox === undefined) return this.#options.results.openTar(id);
+    const { files } = await readChangeList(await sandbox.openChanges());
+    return sandbox.openTar(files.filter(({ change, kind }) => change !== "deleted" && kind === "file").map(({ path }) => path));
+  }
+
+  async readiness(): Promise<Readiness> {
+    const { journal, places } = this.#options;
+    const written = await journal.check().then(
+      () => ({ ok: true, detail: "can be written" }),
+      () => ({ ok: false, detail: "cannot be written" }),
+    );
+    const inForce = places.inForce;
+    const checks = {
+      accepting: { ok: !this.#draining, detail: this.#draining ? "shutting down" : "accepting runs" },
+      journal: written,
+      sandbox: { ok: inForce !== null, detail: inForce?.detail ?? "no sandbox can be had" },
+    };
+    return { ready: Object.values(checks).every(({ ok }) => ok), checks };
+  }
+
+  /** Refuses new runs from now on; those that are going on get `graceMs`, then are stopped. Resolves when all have ended. */
+  async drain(graceMs: number): Promise<void> {
+    this.#draining = true;
+    const runs = [...this.#live.values()];
+    const ended = Promise.all(runs.map((run) => run.ended));
+    const timer = setTimeout(() => {
+      for (const run of runs) run.stop(new Fault("draining", "The service was shut down before the run was done."));
+    }, graceMs);
+    await ended.finally(() => clearTimeout(timer));
+  }
+
+  #refuseWhenFull(): void {
+    if (this.#draining) {
+      throw new Fault("draining", "The service is shutting down and takes no new runs.", { retryAfterS: RETRY_AFTER_S });
+    }
+    const { concurrency, queue } = this.#options;
+    if (this.#live.size + this.#accepting < concurrency + queue) return;
+    const detail = `All ${concurrency} places are taken and ${queue} runs wait.`;
+    throw new Fault("overloaded", detail, { retryAfterS: RETRY_AFTER_S });
+  }
+
+  #findHarness(request: RunRequest): Harness {
+    const harness = this.#options.harnesses.get(request.harness);
+    if (harness !== undefined) return harness;
+    const known = [...this.#options.harnesses.keys()].join(", ");
+    const message = `this version has no such harness; known: ${known}`;
+    throw new Fault("invalid_request", `The harness "${request.harness}" cannot be used: ${message}.`, {
+      errors: [{ path: "/harness", message }],
+    });
+  }
+
+  async #record(run: ActiveRun): Promise<void> {
+    const log = await createEventLog({
+      journal: this.#options.journal,
+      report: () => run.report(),
+      clock: systemClock,
+      first: { type: "run.started", runId: run.id, state: "queued", model: run.model, demo: run.isDemo },
+      request: toStoredRequest(run.request),
+    });
+    run.attach(log);
+  }
+
+  #enqueue(run: ActiveRun, place: PlaceKind, spec: SandboxSpec, harness: Harness): void {
+    const start = (): void => {
+      this.#running += 1;
+      void this.#conduct(run, place, spec, harness).finally(() => {
+        this.#running -= 1;
+        this.#live.delete(run.id);
+        this.#startNext();
+      });
+    };
+    this.#waiting.push({ run, start });
+    run.stopped.addEventListener("abort", () => this.#leaveQueue(run), { once: true });
+    this.#startNext();
+  }
+
+  #startNext(): void {
+    while (this.#running < this.#options.concurrency) {
+      const next = this.#waiting.shift();
+      if (next === undefined) return;
+      next.start();
+    }
+  }
+
+  /** A run that is stopped while it waits ends without ever having had a sandbox. */
+  #leaveQueue(run: ActiveRun): void {
+    const index = this.#waiting.findIndex((waiting) => waiting.run === run);
+    const [left] = index === -1 ? [] : this.#waiting.splice(index, 1);
+    left?.start();
+  }
+
+  #conduct(run: ActiveRun, place: PlaceKind, spec: SandboxSpec, harness: Harness): Promise<void> {
+    const { ceiling, prepareMs, results, openDoor, onCleanUpFailure } = this.#options;
+    const { limits } = clampLimits(run.request.limits, ceiling);
+    return conduct(run, {
+      place,
+      spec,
+      harness,
+      limits: { ...ceiling, ...limits },
+      prepareMs,
+      results,
+      openDoor,
+      onCleanUpFailure: (error) => onCleanUpFailure(run.id, error),
+    });
+  }
+
+  /** The sandbox of a run that has one; undefined once it has ended. Throws run_not_found, wrong_state before there is one. */
+  async #liveSandbox(id: string): Promise<ActiveRun["sandbox"]> {
+    const run = await this.read(id);
+    const live = this.#live.get(id);
+    if (run.state === "ended" || live === undefined) return undefined;
+    if (live.sandbox !== undefined && (run.state === "running" || run.state === "waiting")) return live.sandbox;
+    throw new Fault("wrong_state", `The run is ${run.state}; its workspace cannot be read now.`, { retryAfterS: 1 });
+  }
+}
+
+function toSecrets(request: RunRequest, profile: Profile): string[] {
+  const header = profile.endpoint.kind === "http" ? profile.endpoint.header : null;
+  const values = [...(request.credentials ?? []).map(({ value }) => value), ...(header === null ? [] : [header.value])];
+  // The bare key is as secret as the header that carries it.
+  return [...new Set(values.flatMap((value) => [value, value.replace(/^(Bearer|Basic)\s+/i, "")]))];
+}
+
+function notFound(): Fault {
+  return new Fault("run_not_found", "There is no such run.");
+}

@@ -1,0 +1,201 @@
+/** One run while it is going on: its state, what is known of it so far, and the one cause that may stop it. */
+import type { Duplex } from "node:stream";
+import type { EventBody } from "#contract/event";
+import type { RunHarness } from "#contract/harness";
+import type { Exit, Run, RunOutcome, RunRequest, RunState, Stop, Usage } from "#contract/run";
+import type { Receipt } from "#contract/sandbox";
+import type { Profile } from "../agents/profile.ts";
+import { toTimestamp } from "../kernel/clock.ts";
+import { type Fault, toProblem } from "../kernel/fault.ts";
+import type { Sandbox } from "../sandboxes/sandbox.ts";
+import type { EventLog } from "./event-log.ts";
+import { findNextState, nextState, type RunMove } from "./run-state.ts";
+
+const NO_USAGE: Usage = { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, costUsd: 0, modelCalls: 0 };
+
+export type RunEnding = {
+  readonly outcome: RunOutcome;
+  readonly failure: Fault | null;
+  readonly output: string | null;
+  readonly stopReason: string | null;
+  readonly exit: Exit | null;
+  readonly stop: Stop | null;
+};
+
+export type ActiveRunOptions = {
+  readonly id: string;
+  readonly request: RunRequest;
+  readonly profile: Profile;
+  readonly createdMs: number;
+  /** Takes the run's own secrets out of whatever is written down. */
+  readonly redact: <T>(value: T) => T;
+};
+
+export class ActiveRun {
+  readonly id: string;
+  readonly request: RunRequest;
+  readonly profile: Profile;
+  /** Aborts with a Fault when the run is to stop; the first cause wins. */
+  readonly stopped: AbortSignal;
+  /** Resolves when `run.ended` is on disk. */
+  readonly ended: Promise<void>;
+  /** The live sandbox, while there is one. */
+  sandbox: Sandbox | undefined;
+  readonly #redact: <T>(value: T) => T;
+  readonly #createdMs: number;
+  readonly #stop = new AbortController();
+  readonly #end = Promise.withResolvers<void>();
+  #log: EventLog | undefined;
+  #state: RunState = "queued";
+  #usage = NO_USAGE;
+  #receipt: Receipt | null = null;
+  #harness: RunHarness | null = null;
+  #startedMs: number | null = null;
+  #promptedMs: number | null = null;
+  #firstOutputMs: number | null = null;
+  #stopAskedMs: number | null = null;
+  #endedMs: number | null = null;
+  #ending: RunEnding | null = null;
+
+  constructor(options: ActiveRunOptions) {
+    this.id = options.id;
+    this.request = options.request;
+    this.profile = options.profile;
+    this.#redact = options.redact;
+    this.#createdMs = options.createdMs;
+    this.stopped = this.#stop.signal;
+    this.ended = this.#end.promise;
+  }
+
+  get state(): RunState {
+    return this.#state;
+  }
+
+  get log(): EventLog {
+    if (this.#log === undefined) throw new Error("the run has no log yet");
+    return this.#log;
+  }
+
+  get model(): string {
+    return `${this.profile.model.provider}/${this.profile.model.name}`;
+  }
+
+  get isDemo(): boolean {
+    return this.profile.endpoint.kind === "demo";
+  }
+
+  get stopAskedMs(): number | null {
+    return this.#stopAskedMs;
+  }
+
+  attach(log: EventLog): void {
+    this.#log = log;
+  }
+
+  move(move: RunMove): void {
+    this.#state = nextState(this.#state, move);
+    if (move === "prepare") this.#startedMs = Date.now();
+    if (move === "start") this.#promptedMs = Date.now();
+    this.log.save().catch(() => undefined); // a journal that fails ends the run at its next event
+  }
+
+  /** Asks the run to stop; later causes are ignored. */
+  stop(cause: Fault): void {
+    if (this.#stop.signal.aborted || this.#state === "ended") return;
+    this.#stopAskedMs = Date.now();
+    if (findNextState(this.#state, "stop") !== undefined) this.move("stop");
+    this.#stop.abort(cause);
+  }
+
+  /** Writes an event down; slow disks slow the run, not the memory. */
+  async tell(body: EventBody): Promise<void> {
+    if (body.type === "usage") this.#usage = body.total;
+    if (body.type === "message.delta") this.#firstOutputMs ??= Date.now();
+    this.log.append(this.#redact(body)).catch(() => undefined); // drained() tells
+    await this.log.drained();
+  }
+
+  async noteSandbox(sandbox: Sandbox): Promise<void> {
+    this.sandbox = sandbox;
+    this.#receipt = sandbox.receipt;
+  }
+
+  /** Records and tells what isolation and which harness the run really has. */
+  async notePlace(receipt: Receipt, harness: RunHarness): Promise<void> {
+    this.#receipt = receipt;
+    this.#harness = harness;
+    const where = receipt.isolated ? `an isolated ${receipt.kind} sandbox` : "NO isolation, by the operator's setting";
+    const text = `${harness.id} ${harness.version} runs in ${where}.`;
+    const level = receipt.isolated ? "info" : "warning";
+    await this.tell({ type: "notice", level, topic: "sandbox", text, receipt, harness });
+  }
+
+  /** Writes the last event. Resolves when it is on disk; if it cannot be written the run still counts as ended here. */
+  async end(ending: RunEnding): Promise<void> {
+    this.#state = "ended";
+    this.#endedMs = Date.now();
+    this.#ending = { ...ending, output: this.#redact(ending.output) };
+    try {
+      await this.log.append(
+        this.#redact<EventBody>({
+          type: "run.ended",
+          runId: this.id,
+          outcome: ending.outcome,
+          output: ending.output,
+          stopReason: ending.stopReason,
+          usage: this.#usage,
+          exit: ending.exit,
+          stop: ending.stop,
+          failure: this.#toFailure(),
+        }),
+      );
+    } finally {
+      this.#end.resolve();
+    }
+  }
+
+  /** The run as a caller sees it now. `lastSeq` is the journal's to set. */
+  report(): Run {
+    const ending = this.#ending;
+    return {
+      id: this.id,
+      state: this.#state,
+      outcome: ending?.outcome ?? null,
+      output: ending?.output ?? null,
+      model: this.model,
+      demo: this.isDemo,
+      usage: this.#usage,
+      stopReason: ending?.stopReason ?? null,
+      exit: ending?.exit ?? null,
+      stop: ending?.stop ?? null,
+      receipt: this.#receipt,
+      harness: this.#harness,
+      timings: this.#toTimings(),
+      failure: this.#toFailure(),
+      metadata: this.request.metadata ?? {},
+      lastSeq: this.#log?.lastSeq ?? 1,
+    };
+  }
+
+  #toFailure(): Run["failure"] {
+    const failure = this.#ending?.failure ?? null;
+    return failure === null ? null : this.#redact(toProblem(failure, { runId: this.id }));
+  }
+
+  #toTimings(): Run["timings"] {
+    const since = (from: number | null, to: number | null): number | null =>
+      from === null || to === null ? null : to - from;
+    return {
+      createdAt: toTimestamp(this.#createdMs),
+      startedAt: this.#startedMs === null ? null : toTimestamp(this.#startedMs),
+      endedAt: this.#endedMs === null ? null : toTimestamp(this.#endedMs),
+      queuedMs: since(this.#createdMs, this.#startedMs),
+      preparingMs: since(this.#startedMs, this.#promptedMs),
+      firstOutputMs: since(this.#startedMs, this.#firstOutputMs),
+      totalMs: since(this.#createdMs, this.#endedMs),
+    };
+  }
+}
+
+/** One connection from inside a sandbox to the sidecar. */
+export type AcceptDoor = (connection: Duplex) => void;

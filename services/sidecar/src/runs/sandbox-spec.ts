@@ -1,0 +1,62 @@
+/** What a run wants of its sandbox, within what the operator allows. */
+import { realpath } from "node:fs/promises";
+import { isAbsolute, relative } from "node:path";
+import type { RunRequest } from "#contract/run";
+import type { Profile } from "../agents/profile.ts";
+import { Fault } from "../kernel/fault.ts";
+import type { SandboxSpec } from "../sandboxes/sandbox.ts";
+
+const DEFAULT_PIDS = 512;
+
+export type SpecLimits = { readonly workspaceBytes: number; readonly workspaceRoots: readonly string[] };
+
+/** Throws invalid_request, forbidden. */
+export async function toSandboxSpec(
+  runId: string,
+  request: RunRequest,
+  profile: Profile,
+  limits: SpecLimits,
+): Promise<SandboxSpec> {
+  refuseWhatIsNotEnforced(request);
+  return {
+    runId,
+    requestedKind: request.sandbox.kind,
+    workspace:
+      request.workspace.kind === "path"
+        ? { kind: "bind", path: await toAllowedPath(request.workspace.path, limits.workspaceRoots) }
+        : { kind: "scratch", bytes: limits.workspaceBytes },
+    readOnly: request.role === "reader",
+    pids: Math.min(request.sandbox.pids ?? DEFAULT_PIDS, DEFAULT_PIDS),
+    executable: profile.hasShell,
+  };
+}
+
+function refuseWhatIsNotEnforced({ sandbox }: RunRequest): void {
+  if (sandbox.network === "open") {
+    throw new Fault("forbidden", "An open network is not allowed here; the run's own model is reachable without it.", {
+      errors: [{ path: "/sandbox/network", message: "only `none` is allowed" }],
+    });
+  }
+  for (const name of ["image", "cpus", "memory"] as const) {
+    if (sandbox[name] === undefined) continue;
+    const message = `\`sandbox.${name}\` is not implemented yet: a local sandbox cannot enforce it`;
+    throw new Fault("invalid_request", `The request is not valid: ${message}.`, {
+      errors: [{ path: `/sandbox/${name}`, message }],
+    });
+  }
+}
+
+/** Resolves symlinks before it compares: a link under a root that leads out of it is refused. */
+async function toAllowedPath(path: string, roots: readonly string[]): Promise<string> {
+  const refused = new Fault("forbidden", "The workspace is not a directory under a root that the operator allows (PILLION_WORKSPACE_ROOTS).", {
+    errors: [{ path: "/workspace/path", message: "not under an allowed root" }],
+  });
+  const real = await realpath(path).catch(() => undefined);
+  if (real === undefined || !roots.some((root) => isInside(root, real))) throw refused;
+  return real;
+}
+
+function isInside(root: string, path: string): boolean {
+  const way = relative(root, path);
+  return way === "" || (!way.startsWith("..") && !isAbsolute(way));
+}

@@ -1,0 +1,64 @@
+# PID 1 of a local sandbox: builds the root, starts the guard without any right, reaps orphans, ends with the lifeline.
+# Arguments: ROOT FSTAB SYSTEM_LINKS UID GID SCRATCH NOFILE NPROC GUARD_COMMAND...
+# Descriptors: 0 and 1 are the pipe (for the guard only), 3 is the lifeline. The script's text comes in with -c.
+set -euo pipefail
+root=$1 fstab=$2 links=$3 uid=$4 gid=$5 nofile=$6 nproc=$7
+shift 7
+umask 022
+
+ip link set lo up || perl -e '
+  use Socket; socket(my $s, AF_INET, SOCK_DGRAM, 0) or exit 1;
+  my $request = pack("a16 s x14", "lo", 0x41); # IFF_UP | IFF_RUNNING
+  ioctl($s, 0x8914, $request) or exit 1; # SIOCSIFFLAGS
+'
+echo sandbox >/proc/sys/kernel/hostname
+
+mount -t tmpfs -o size=4m,mode=755,nosuid,nodev pillion "$root"
+cd "$root"
+mkdir -p dev/shm etc/alternatives proc tmp home/agent workspace usr opt/pillion opt/node .old
+: >dev/null_ && for device in null zero full random urandom; do : >"dev/$device"; done && rm dev/null_
+: >opt/node/node
+for file in ld.so.cache ld.so.conf localtime; do [ ! -e "/etc/$file" ] || : >"etc/$file"; done
+for link in $links; do
+  name=${link%%=*} target=${link#*=}
+  if [ "$target" = - ]; then mkdir -p "$name"; else ln -s "$target" "$name"; fi
+done
+printf 'root:x:0:0::/:/usr/sbin/nologin\nagent:x:%s:%s::/home/agent:/usr/sbin/nologin\n' "$uid" "$gid" >etc/passwd
+printf 'root:x:0:\nagent:x:%s:\n' "$gid" >etc/group
+printf '127.0.0.1 localhost sandbox\n::1 localhost\n' >etc/hosts
+printf 'passwd: files\ngroup: files\nhosts: files\n' >etc/nsswitch.conf
+ln -s /proc/self/fd dev/fd
+ln -s /proc/self/fd/0 dev/stdin
+ln -s /proc/self/fd/1 dev/stdout
+ln -s /proc/self/fd/2 dev/stderr
+printf '%s' "$fstab" >.fstab
+mount -a -T .fstab
+rm .fstab
+pivot_root . .old
+cd /
+umount -l /.old
+rmdir /.old
+mount -o remount,ro,bind /
+
+ulimit -c 0
+ulimit -n "$nofile"
+identity=(--bounding-set=-all --inh-caps=-all --ambient-caps=-all --no-new-privs)
+if [ "$uid" != 0 ]; then
+  identity+=(--reuid="$uid" --regid="$gid" --clear-groups)
+fi
+(
+  [ "$uid" = 0 ] || ulimit -u "$nproc" # counted for each uid; a shared one would be limited by its other processes
+  exec setpriv "${identity[@]}" -- "$@"
+) <&0 3<&- &
+exec 0</dev/null 1>&2
+
+# One line tells how to seal: then the last rights go. Without the line there was never a run: end.
+IFS= read -r -u 3 order || exit 0
+case $order in
+  read-only) mount -o remount,ro,bind /workspace ;;
+  read-write) ;;
+  *) exit 1 ;;
+esac
+# One capability is kept, one that reaches nothing here: a process with fewer cannot trace this one then.
+exec setpriv --bounding-set=-all,+kill --inh-caps=-all --ambient-caps=-all --no-new-privs -- \
+  bash --noprofile --norc -c 'printf "sealed\n" >&3; IFS= read -r -u 3 _; exit 0' pillion-sandbox

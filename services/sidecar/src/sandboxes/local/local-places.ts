@@ -1,0 +1,218 @@
+/** The local kind of sandbox: namespaces of this machine, made with util-linux, ended by the kernel when the lifeline closes. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { mkdir, readlink } from "node:fs/promises";
+import { join } from "node:path";
+import { Duplex } from "node:stream";
+import type { GuardConfig, GuardView } from "#contract/guard";
+import type { Receipt } from "#contract/sandbox";
+import { within } from "../../kernel/deadline.ts";
+import { Fault } from "../../kernel/fault.ts";
+import { killProcess, readChildPids, readProcessIds } from "../../kernel/process-table.ts";
+import type { Place, PlaceEnd, PlaceKind, PlaceProbe, SandboxPaths, SandboxSpec } from "../sandbox.ts";
+import { type Identity, IdentityPool, toIdentity } from "./identity.ts";
+import { toFstab, readSystemLinks } from "./mount-table.ts";
+import { toLocalReceipt } from "./receipt.ts";
+
+const NOFILE = 4096;
+const END_MS = 5_000;
+const SEAL_MS = 5_000;
+const STDERR_CHARS = 4_096;
+const MARKER = "pillion-sandbox-init";
+
+export const LOCAL_PATHS: SandboxPaths = {
+  workspace: "/workspace",
+  home: "/home/agent",
+  temp: "/tmp",
+  node: "/opt/node/node",
+  product: "/opt/pillion",
+  path: "/opt/pillion/bin:/usr/local/bin:/usr/bin:/bin",
+};
+
+export type LocalPlacesOptions = {
+  /** Data directory; it is hidden inside, and an empty directory in it is where roots are mounted. */
+  readonly home: string;
+  /** Directory with guard/, pi/, extension/, bin/. */
+  readonly productDir: string;
+  readonly nodePath: string;
+  /** Names this instance in process titles, so that a sweep never touches another's. */
+  readonly instance: string;
+  readonly uidBase: number;
+  /** Files and directories that must not be seen inside even if they lie under a system directory. */
+  readonly hidden: readonly string[];
+  /** A compile cache made by this very build, or undefined. */
+  readonly compileCache?: string | undefined;
+};
+
+export class LocalPlaces implements PlaceKind {
+  readonly kind = "local";
+  readonly #options: LocalPlacesOptions;
+  readonly #identities: IdentityPool;
+  readonly #initScript: string;
+
+  constructor(options: LocalPlacesOptions) {
+    this.#options = options;
+    this.#identities = new IdentityPool(options.uidBase);
+    this.#initScript = readFileSync(join(options.productDir, "guard/init.sh"), "utf8");
+  }
+
+  async probe(): Promise<PlaceProbe> {
+    const spec: SandboxSpec = {
+      runId: "probe",
+      requestedKind: "local",
+      workspace: { kind: "scratch", bytes: 1024 * 1024 },
+      readOnly: false,
+      pids: 64,
+      executable: false,
+    };
+    try {
+      const place = await this.open(spec, AbortSignal.timeout(END_MS));
+      // The guard is not spoken to: that PID 1 came up and sealed shows that every namespace can be had.
+      await place.seal(false).finally(() => place[Symbol.asyncDispose]());
+      return { kind: "local", available: true, isolated: true, detail: "namespaces of this machine", missing: [] };
+    } catch (error) {
+      const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : "";
+      const detail = `namespaces cannot be had here${cause.slice(0, 300)}`;
+      return { kind: "local", available: false, isolated: false, detail, missing: [] };
+    }
+  }
+
+  async open(spec: SandboxSpec, signal: AbortSignal): Promise<Place> {
+    signal.throwIfAborted();
+    const identity = await toIdentity(spec, this.#identities);
+    try {
+      return await this.#spawn(spec, identity);
+    } catch (error) {
+      identity.release();
+      throw error;
+    }
+  }
+
+  /** The kernel ends a namespace with its lifeline; this looks whether it did, and ends what it finds. */
+  async sweep(): Promise<number> {
+    const mark = `${MARKER}-${this.#options.instance}`;
+    let found = 0;
+    for (const id of await readProcessIds((commandLine) => commandLine.includes(mark))) {
+      found += killProcess(id, "SIGKILL") ? 1 : 0;
+    }
+    return found;
+  }
+
+  async #spawn(spec: SandboxSpec, identity: Identity): Promise<Place> {
+    const root = join(this.#options.home, "root");
+    await mkdir(root, { recursive: true, mode: 0o755 });
+    const fstab = toFstab(root, spec, identity, this.#options);
+    const config: GuardConfig = {
+      workspace: LOCAL_PATHS.workspace,
+      home: LOCAL_PATHS.home,
+      baseline: `${LOCAL_PATHS.temp}/.pillion-baseline`,
+      ownsPidNamespace: true,
+      marker: "",
+    };
+    const guard = [LOCAL_PATHS.node, ...GUARD_FLAGS, `${LOCAL_PATHS.product}/guard/main.mjs`, JSON.stringify(config)];
+    const child = spawn(
+      "unshare",
+      [
+        ...(identity.userNamespace ? ["--user", "--map-root-user"] : []),
+        ...["--pid", "--fork", "--mount", "--propagation", "private", "--ipc", "--net", "--uts", "--"],
+        ...["bash", "--noprofile", "--norc", "-c", this.#initScript],
+        `${MARKER}-${this.#options.instance}-${spec.runId}`,
+        ...[root, fstab, (await readSystemLinks()).join(" ")],
+        ...[String(identity.uid), String(identity.gid), String(NOFILE), String(spec.pids), ...guard],
+      ],
+      {
+        stdio: ["pipe", "pipe", "pipe", "pipe"],
+        cwd: "/",
+        env: toGuardEnvironment(this.#options.compileCache !== undefined),
+      },
+    );
+    return new LocalPlace(child, identity, spec);
+  }
+}
+
+/** Less memory for a program that only carries bytes. */
+const GUARD_FLAGS = ["--max-semi-space-size=1", "--max-old-space-size=128", "--no-warnings"];
+
+function toGuardEnvironment(hasCache: boolean): Record<string, string> {
+  return {
+    PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    LANG: "C.UTF-8",
+    UV_THREADPOOL_SIZE: "2",
+    ...(hasCache ? { NODE_COMPILE_CACHE: "/opt/cache" } : {}),
+  };
+}
+
+class LocalPlace implements Place {
+  readonly paths = LOCAL_PATHS;
+  readonly pipe: Duplex;
+  readonly ended: Promise<PlaceEnd>;
+  readonly #child: ChildProcess;
+  readonly #identity: Identity;
+  readonly #spec: SandboxSpec;
+  readonly #lifeline: Duplex;
+
+  constructor(child: ChildProcess, identity: Identity, spec: SandboxSpec) {
+    const { stdin, stdout, stderr } = child;
+    const lifeline = child.stdio[3];
+    if (stdin === null || stdout === null || stderr === null || !(lifeline instanceof Duplex)) {
+      throw new Fault("internal", "A child process came without its pipes.");
+    }
+    this.#child = child;
+    this.#identity = identity;
+    this.#spec = spec;
+    this.#lifeline = lifeline;
+    lifeline.on("error", () => undefined);
+    this.pipe = Duplex.from({ readable: stdout, writable: stdin });
+    this.pipe.on("error", () => undefined); // a pipe that breaks is told by its close and by the exit
+    let errors = "";
+    stderr.setEncoding("utf8");
+    stderr.on("data", (text: string) => {
+      errors = (errors + text).slice(-STDERR_CHARS);
+    });
+    const { promise, resolve } = Promise.withResolvers<PlaceEnd>();
+    this.ended = promise;
+    child.once("error", (error) => resolve({ detail: error.message }));
+    child.once("exit", (code, signal) => {
+      const last = errors.trim().split("\n").at(-1) ?? "";
+      resolve({ detail: `the sandbox's first process ended (${signal ?? code}) ${last}`.trim() });
+    });
+  }
+
+  async seal(readOnlyWorkspace: boolean): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#lifeline.once("data", () => resolve());
+    this.#lifeline.write(readOnlyWorkspace ? "read-only\n" : "read-write\n");
+    const unavailable = (cause?: unknown) =>
+      new Fault("isolation_unavailable", "The sandbox could not be sealed on this machine.", { cause });
+    const ended = this.ended.then(({ detail }) => Promise.reject(unavailable(new Error(detail))));
+    ended.catch(() => undefined);
+    await within(SEAL_MS, Promise.race([promise, ended]), unavailable);
+  }
+
+  toReceipt(view: GuardView): Receipt {
+    return toLocalReceipt(view, this.#spec, this.#identity);
+  }
+
+  /** Closing the lifeline ends PID 1, and the kernel ends everything in its namespace before PID 1 is gone. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#lifeline.destroy();
+    this.pipe.destroy();
+    const late = () => new Fault("sandbox_lost", "The sandbox did not end in time.");
+    try {
+      await within(END_MS, this.ended, late).catch(() => this.#force(late));
+    } finally {
+      this.#identity.release();
+    }
+  }
+
+  async #force(late: () => Fault): Promise<void> {
+    if (this.#child.pid === undefined) return;
+    for (const id of await readChildPids(this.#child.pid)) killProcess(id, "SIGKILL");
+    await within(END_MS, this.ended, late);
+  }
+}
+
+/** Identity of a namespace of the sidecar itself, to compare with what the guard saw. */
+export async function readOwnNamespace(name: string): Promise<string> {
+  return readlink(`/proc/self/ns/${name}`);
+}

@@ -1,0 +1,92 @@
+/** What a local sandbox sees of the file system, as lines for mount(8). */
+import { lstatSync, statSync } from "node:fs";
+import { readlink } from "node:fs/promises";
+import { join } from "node:path";
+import type { SandboxSpec } from "../sandbox.ts";
+import type { Identity } from "./identity.ts";
+
+const SYSTEM_DIRECTORIES = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+const SYSTEM_FILES = ["etc/ld.so.cache", "etc/ld.so.conf", "etc/localtime"];
+const DEVICES = ["null", "zero", "full", "random", "urandom"];
+const READ_ONLY = "bind,ro,nosuid,nodev";
+
+/** What to mount, where, which kind of file system, options. */
+type Row = [string, string, string, string];
+
+type Parts = {
+  readonly productDir: string;
+  readonly nodePath: string;
+  readonly hidden: readonly string[];
+  readonly compileCache?: string | undefined;
+};
+
+export function toFstab(root: string, spec: SandboxSpec, identity: Identity, parts: Parts): string {
+  const owner = `uid=${identity.uid},gid=${identity.gid}`;
+  const flags = spec.executable ? "nosuid,nodev" : "nosuid,nodev,noexec";
+  const at = (path: string): string => join(root, path);
+  const rows: Row[] = [
+    ["/usr", at("usr"), "none", READ_ONLY],
+    ...SYSTEM_DIRECTORIES.filter((name) => isRealDirectory(`/${name}`)).map(
+      (name): Row => [`/${name}`, at(name), "none", READ_ONLY],
+    ),
+    ...SYSTEM_FILES.filter((name) => exists(`/${name}`)).map(
+      (name): Row => [`/${name}`, at(name), "none", `${READ_ONLY},noexec`],
+    ),
+    ...(exists("/etc/alternatives")
+      ? [["/etc/alternatives", at("etc/alternatives"), "none", READ_ONLY] as Row]
+      : []),
+    ...DEVICES.map((name): Row => [
+      `/dev/${name}`,
+      at(`dev/${name}`),
+      "none",
+      "bind,nosuid,noexec",
+    ]),
+    ["pillion", at("dev/shm"), "tmpfs", `size=64m,mode=1777,nosuid,nodev,noexec`],
+    ["proc", at("proc"), "proc", "nosuid,nodev,noexec"],
+    ["pillion", at("tmp"), "tmpfs", `size=256m,mode=700,${owner},${flags}`],
+    ["pillion", at("home/agent"), "tmpfs", `size=128m,mode=700,${owner},${flags}`],
+    [parts.productDir, at("opt/pillion"), "none", READ_ONLY],
+    [parts.nodePath, at("opt/node/node"), "none", READ_ONLY],
+    toWorkspaceRow(at("workspace"), spec, owner, flags),
+    ...parts.hidden.filter(isUnderSystem).map((path): Row => toMask(path, at(path))),
+  ];
+  return rows.map((row) => `${row.map(escapeField).join(" ")} 0 0\n`).join("");
+}
+
+function toWorkspaceRow(target: string, spec: SandboxSpec, owner: string, flags: string): Row {
+  if (spec.workspace.kind === "scratch") {
+    return ["pillion", target, "tmpfs", `size=${spec.workspace.bytes},mode=700,${owner},${flags}`];
+  }
+  return [spec.workspace.path, target, "none", `bind,${spec.readOnly ? "ro" : "rw"},${flags}`];
+}
+
+/** Covers a file with /dev/null and a directory with an empty one. */
+function toMask(path: string, target: string): Row {
+  if (isRealDirectory(path)) return ["pillion", target, "tmpfs", "size=4k,mode=000,ro,nosuid,nodev,noexec"];
+  return ["/dev/null", target, "none", "bind,ro"];
+}
+
+function isUnderSystem(path: string): boolean {
+  return path.startsWith("/usr/") && exists(path);
+}
+
+/** `bin=usr/bin` where the machine has a symlink, `bin=-` where it has a directory. */
+export async function readSystemLinks(): Promise<string[]> {
+  const present = SYSTEM_DIRECTORIES.filter((name) => exists(`/${name}`));
+  return Promise.all(
+    present.map(async (name) => (isRealDirectory(`/${name}`) ? `${name}=-` : `${name}=${await readlink(`/${name}`)}`)),
+  );
+}
+
+function isRealDirectory(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+function exists(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
+/** fstab(5): blanks and backslashes inside a field are octal. */
+function escapeField(field: string): string {
+  return field.replaceAll(/[\s\\#]/g, (char) => `\\${char.charCodeAt(0).toString(8).padStart(3, "0")}`);
+}

@@ -1,0 +1,49 @@
+/** Turns what the guard saw into a receipt, and refuses what is weaker than a local sandbox promises. */
+import { readlinkSync } from "node:fs";
+import type { GuardView } from "#contract/guard";
+import type { Receipt } from "#contract/sandbox";
+import { Fault } from "../../kernel/fault.ts";
+import type { SandboxSpec } from "../sandbox.ts";
+import type { Identity } from "./identity.ts";
+
+const NAMESPACES = ["pid", "mnt", "ipc", "net", "uts"];
+const NONE = /^0*$/;
+
+/** Throws isolation_unavailable, naming the protection that is not there. */
+export function toLocalReceipt(view: GuardView, spec: SandboxSpec, identity: Identity): Receipt {
+  const wanted = identity.userNamespace ? [...NAMESPACES, "user"] : NAMESPACES;
+  const shared = wanted.filter((name) => view.namespaces[name] === readlinkSync(`/proc/self/ns/${name}`));
+  const weak = [
+    ...shared.map((name) => `a ${name} namespace of its own`),
+    ...(NONE.test(view.capEff) && NONE.test(view.capPrm) && NONE.test(view.capBnd) ? [] : ["no capabilities"]),
+    ...(view.noNewPrivs ? [] : ["no_new_privs"]),
+    ...(view.interfaces.every((name) => name === "lo") ? [] : ["no interface but loopback"]),
+    ...(view.systemWritable ? ["read-only system directories"] : []),
+    ...(view.uid === identity.uid ? [] : ["an unprivileged user"]),
+  ];
+  if (weak.length > 0) {
+    throw new Fault("isolation_unavailable", `The sandbox would lack: ${weak.join(", ")}.`);
+  }
+  return {
+    kind: "local",
+    isolated: true,
+    requested: { kind: spec.requestedKind, network: "none" },
+    namespaces: wanted,
+    network: "none",
+    egressEnforced: true,
+    user: { uid: view.uid, gid: view.gid },
+    capabilities: [],
+    noNewPrivileges: true,
+    readOnlySystem: true,
+    workspace: spec.readOnly ? "read-only" : "read-write",
+    limits: {
+      ...(identity.userNamespace ? {} : { pids: spec.pids }),
+      ...(spec.workspace.kind === "scratch" ? { workspaceBytes: spec.workspace.bytes } : {}),
+    },
+    missing: [
+      "memory and cpu limits (a local sandbox has none)",
+      "a seccomp filter",
+      ...(identity.userNamespace ? ["a pids limit", "a user other than the service's own"] : []),
+    ],
+  };
+}

@@ -1,0 +1,151 @@
+/** Opens a place, shakes hands with the guard inside it and makes the sandbox that everything above works with. */
+import { type Duplex, Readable } from "node:stream";
+import { pack } from "tar-stream";
+import { Cleared, GuardView } from "#contract/guard";
+import type { Receipt } from "#contract/sandbox";
+import { within } from "../kernel/deadline.ts";
+import { Fault } from "../kernel/fault.ts";
+import { GuardLink } from "./pipe/guard-link.ts";
+import type { FillFile, Place, PlaceKind, ProgramSpec, Sandbox, SandboxProcess, SandboxSpec } from "./sandbox.ts";
+
+const STDERR_TAIL_CHARS = 4096;
+const HELLO_MS = 10_000;
+
+/** Throws isolation_unavailable, sandbox_unavailable or sandbox_lost; leaves nothing behind when it throws. */
+export async function openSandbox(
+  kind: PlaceKind,
+  spec: SandboxSpec,
+  acceptDoor: (connection: Duplex) => void,
+  signal: AbortSignal,
+): Promise<Sandbox> {
+  await using held = new AsyncDisposableStack();
+  const place = held.use(await kind.open(spec, signal));
+  const link = new GuardLink(place.pipe, acceptDoor);
+  held.defer(() => link.destroy());
+  const late = () => new Fault("sandbox_unavailable", "The guard in the sandbox did not answer in time.");
+  const hello = await within(HELLO_MS, Promise.race([link.hello, failWhenEnded(place)]), late, signal);
+  const sandbox = new OpenSandbox(place, link, spec, place.toReceipt(hello.view), hello.doorPort);
+  held.move(); // from here on the sandbox owns both
+  return sandbox;
+}
+
+async function failWhenEnded(place: Place): Promise<never> {
+  const { detail } = await place.ended;
+  throw new Fault("isolation_unavailable", "The sandbox could not be set up on this machine.", {
+    cause: new Error(detail),
+  });
+}
+
+class OpenSandbox implements Sandbox {
+  readonly paths: Place["paths"];
+  readonly doorPort: number;
+  readonly lost: Promise<never>;
+  readonly #place: Place;
+  readonly #link: GuardLink;
+  readonly #spec: SandboxSpec;
+  #receipt: Receipt;
+  #closing: Promise<void> | undefined;
+
+  constructor(place: Place, link: GuardLink, spec: SandboxSpec, receipt: Receipt, doorPort: number) {
+    this.#place = place;
+    this.#link = link;
+    this.#spec = spec;
+    this.#receipt = receipt;
+    this.paths = place.paths;
+    this.doorPort = doorPort;
+    this.lost = Promise.race([link.closed, place.ended]).then(() => {
+      if (this.#closing !== undefined) return new Promise<never>(() => undefined);
+      throw new Fault("sandbox_lost", "The sandbox ended before the run did.");
+    });
+    this.lost.catch(() => undefined);
+  }
+
+  get receipt(): Receipt {
+    return this.#receipt;
+  }
+
+  async fill(target: "workspace" | "home", files: readonly FillFile[]): Promise<void> {
+    if (files.length === 0) return;
+    await this.#link.askWithInput({ op: "fill", target }, toTar(files));
+  }
+
+  async seal(): Promise<void> {
+    await this.#link.ask({ op: "snapshot" });
+    await this.#place.seal(this.#spec.readOnly);
+    if (!this.#spec.readOnly) return;
+    const view = GuardView.parse(await this.#link.ask({ op: "inspect" }));
+    if (view.workspaceWritable) {
+      throw new Fault("isolation_unavailable", "The workspace could not be made read-only for a reader.");
+    }
+    this.#receipt = { ...this.#receipt, workspace: "read-only" };
+  }
+
+  async start(program: ProgramSpec): Promise<SandboxProcess> {
+    await this.#link.ask({ op: "start", program: program.program, args: [...program.args], env: { ...program.env } });
+    const [stdio, stderr] = await Promise.all([this.#link.stdio, this.#link.stderr]);
+    const tail = keepTail(stderr);
+    return {
+      stdio,
+      stderrTail: tail,
+      exited: this.#link.exited,
+      signal: async (signal) => {
+        await this.#link.ask({ op: "signal", signal });
+      },
+    };
+  }
+
+  async clear(): Promise<number> {
+    const { killed, left } = Cleared.parse(await this.#link.ask({ op: "clear" }));
+    if (left > 0) throw new Fault("sandbox_lost", "Processes of the run could not be ended.");
+    return killed;
+  }
+
+  openChanges(): Promise<Readable> {
+    return this.#link.askForStream({ op: "changes" });
+  }
+
+  openDiff(): Promise<Readable> {
+    return this.#link.askForStream({ op: "diff" });
+  }
+
+  openFile(path: string): Promise<Readable> {
+    return this.#link.askForStream({ op: "file", path });
+  }
+
+  openTar(paths: readonly string[]): Promise<Readable> {
+    return this.#link.askForStream({ op: "tar", paths: [...paths] });
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#destroy();
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #destroy(): Promise<void> {
+    this.#link.destroy();
+    await this.#place[Symbol.asyncDispose]();
+  }
+}
+
+function toTar(files: readonly FillFile[]): Readable {
+  const archive = pack();
+  for (const file of files) {
+    archive.entry({ name: file.path, mode: file.executable ? 0o755 : 0o644, type: "file" }, file.content);
+  }
+  archive.finalize();
+  return Readable.from(archive);
+}
+
+/** Drains a stream and keeps its end, so that a crash can be explained without keeping everything. */
+function keepTail(stream: Readable): () => string {
+  let tail = "";
+  stream.setEncoding("utf8");
+  stream.on("data", (text: string) => {
+    tail = (tail + text).slice(-STDERR_TAIL_CHARS);
+  });
+  return () => tail;
+}

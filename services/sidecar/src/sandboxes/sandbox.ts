@@ -1,0 +1,109 @@
+/** The place where a run's processes live, as the conductor and the harness drivers see it. */
+import type { Duplex, Readable } from "node:stream";
+import type { GuardView } from "#contract/guard";
+import type { Exit, InlineFile } from "#contract/run";
+import type { Receipt, SandboxKind } from "#contract/sandbox";
+
+/** What a run wants of its place; already clamped by the operator's settings. */
+export type SandboxSpec = {
+  readonly runId: string;
+  readonly requestedKind: "auto" | SandboxKind;
+  readonly workspace:
+    | { readonly kind: "scratch"; readonly bytes: number }
+    | { readonly kind: "bind"; readonly path: string };
+  /** True for readers: nothing in the sandbox can write to the workspace once it is sealed. */
+  readonly readOnly: boolean;
+  readonly pids: number;
+  /** False: nothing under the workspace, home or temp can be executed. */
+  readonly executable: boolean;
+};
+
+/** Where things are inside this sandbox. */
+export type SandboxPaths = {
+  readonly workspace: string;
+  readonly home: string;
+  readonly temp: string;
+  readonly node: string;
+  /** Directory of the product's own parts: `pi/`, `extension/`, `skills/`. */
+  readonly product: string;
+  /** Value for PATH. */
+  readonly path: string;
+};
+
+export type PlaceEnd = { readonly detail: string };
+
+/**
+ * What a kind of sandbox has to give: a duplex stream to the guard inside it, and its end. All else goes over the pipe.
+ * Disposing destroys it and resolves when it was seen that nothing of it is left; it throws a Fault if that failed.
+ */
+export interface Place extends AsyncDisposable {
+  readonly pipe: Duplex;
+  readonly paths: SandboxPaths;
+  /** Resolves when the place has ended for whatever reason; never rejects. */
+  readonly ended: Promise<PlaceEnd>;
+  /** Takes the last rights away, and the workspace's writability if asked. Called once, before anything untrusted runs. */
+  seal(readOnlyWorkspace: boolean): Promise<void>;
+  /** The receipt, from what the guard saw; throws isolation_unavailable when weaker than this kind promises. */
+  toReceipt(view: GuardView): Receipt;
+}
+
+export type PlaceProbe = {
+  readonly kind: SandboxKind;
+  readonly available: boolean;
+  readonly isolated: boolean;
+  /** One sentence for logs and /v1/capabilities; says what would mend it when not available. */
+  readonly detail: string;
+  readonly missing: readonly string[];
+};
+
+/** A kind of sandbox that this host may offer. */
+export interface PlaceKind {
+  readonly kind: SandboxKind;
+  probe(): Promise<PlaceProbe>;
+  /** Throws isolation_unavailable, sandbox_unavailable, forbidden. */
+  open(spec: SandboxSpec, signal: AbortSignal): Promise<Place>;
+  /** Ends what a crashed earlier process of this instance left; resolves to how many it found. */
+  sweep(): Promise<number>;
+}
+
+export type ProgramSpec = {
+  readonly program: string;
+  readonly args: readonly string[];
+  /** The whole environment of the program. */
+  readonly env: Readonly<Record<string, string>>;
+};
+
+/** The harness's process inside the sandbox. */
+export interface SandboxProcess {
+  /** Readable: its stdout. Writable: its stdin. */
+  readonly stdio: Duplex;
+  /** Last characters of its stderr so far. */
+  stderrTail(): string;
+  readonly exited: Promise<Exit>;
+  signal(signal: "SIGTERM" | "SIGKILL"): Promise<void>;
+}
+
+export type FillFile = Pick<InlineFile, "path" | "executable"> & { readonly content: Buffer };
+
+export interface Sandbox extends AsyncDisposable {
+  readonly receipt: Receipt;
+  readonly paths: SandboxPaths;
+  /** Port on the sandbox's own loopback whose connections reach the sidecar. */
+  readonly doorPort: number;
+  /** Rejects with sandbox_lost when the sandbox ends without being asked to. Never resolves. */
+  readonly lost: Promise<never>;
+  fill(target: "workspace" | "home", files: readonly FillFile[]): Promise<void>;
+  /** Takes the baseline that changes are told against, and the last rights; before anything untrusted runs. */
+  seal(): Promise<void>;
+  start(program: ProgramSpec): Promise<SandboxProcess>;
+  /** Kills everything inside but the guard; throws sandbox_lost when something is left. Resolves to how many were killed. */
+  clear(): Promise<number>;
+  /** JSON bytes of the changes. All of these come from untrusted hands: bounded, to be parsed. */
+  openChanges(): Promise<Readable>;
+  openDiff(): Promise<Readable>;
+  openFile(path: string): Promise<Readable>;
+  openTar(paths: readonly string[]): Promise<Readable>;
+  /** Destroys the sandbox. Resolves when it was seen that nothing is left, throws sandbox_lost otherwise. */
+  close(): Promise<void>;
+}
+

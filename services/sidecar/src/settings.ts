@@ -1,0 +1,159 @@
+/** Reads the settings once, at the start: flag beats environment beats config file beats default. */
+import { readFileSync, realpathSync, statSync } from "node:fs";
+import { userInfo } from "node:os";
+import { dirname, join } from "node:path";
+import type { z } from "zod";
+import { type Complaint, collectGiven, type Sources, withoutServiceLinks } from "./setting-sources.ts";
+import { SETTINGS, SettingTable } from "./setting-table.ts";
+
+export type Settings = Readonly<z.output<typeof SettingTable>>;
+
+/** Where settings come from. Only tests give more than flags. */
+export type SettingsSources = Partial<Sources> & {
+  /** The real path of an existing directory, else undefined. */
+  readonly findDirectory?: (path: string) => string | undefined;
+  /** Home directory of the current user by the system's own list; undefined for a user that is not in it. */
+  readonly findUserHome?: () => string | undefined;
+  /** Where the program lies; the product's directories are looked for from here upwards. */
+  readonly programDir?: string;
+};
+
+/** Everything that is wrong with the settings, at once. It names settings and rules, never a value. */
+export class SettingsError extends Error {
+  override readonly name = "SettingsError";
+  readonly complaints: readonly Complaint[];
+
+  constructor(complaints: readonly Complaint[]) {
+    const lines = complaints.map(({ setting, message }) => `  ${setting} ${message}`);
+    super(`The settings are not valid:\n${lines.join("\n")}`);
+    this.complaints = complaints;
+  }
+}
+
+/** Throws one SettingsError that lists every missing, wrong or unknown setting. */
+export function readSettings(sources: SettingsSources = {}): Settings {
+  const env = withoutServiceLinks(sources.env ?? process.env);
+  const readFile = sources.readFile ?? ((path) => readFileSync(path, "utf8"));
+  const findDirectory = sources.findDirectory ?? findRealDirectory;
+  const given = collectGiven({ flags: sources.flags ?? {}, env, readFile });
+  const complaints = [...given.complaints];
+  const complain: Complain = (name, message) => {
+    const variable = SETTINGS.find((entry) => entry.name === name)?.env ?? name;
+    complaints.push({ setting: given.labels.get(name) ?? variable, message });
+  };
+
+  const places = findPlaces({ ...sources, env, findDirectory });
+  const raw: Readonly<Record<string, unknown>> = { ...fixedDefaults(), ...places, ...given.raw };
+  const parsed = SettingTable.safeParse(raw);
+  for (const issue of parsed.error?.issues ?? []) {
+    const name = String(issue.path[0]);
+    if (raw[name] !== undefined) complain(name, issue.message);
+    else if (!given.labels.has(name)) complain(name, "must be set: no place for it could be found");
+  }
+  const roots = resolveRoots(raw.workspaceRoots, findDirectory, complain);
+  const settings = parsed.success ? withDemoModel(parsed.data, complain) : undefined;
+  if (settings === undefined || complaints.length > 0) throw new SettingsError(complaints);
+  return { ...settings, workspaceRoots: roots };
+}
+
+/** For logs and for `doctor`: a secret is "(set)" or "(not set)", with no part of it. */
+export function toPublicSettings(settings: Settings): Record<string, unknown> {
+  const values: Record<string, unknown> = settings;
+  const toPublic = (value: unknown, isSecret: boolean): unknown =>
+    isSecret ? (value === undefined ? "(not set)" : "(set)") : (value ?? null);
+  return Object.fromEntries(
+    SETTINGS.map(({ name, secret }) => [name, toPublic(values[name], secret === true)]),
+  );
+}
+
+/** Every secret that the settings hold, a header's value also without its scheme: what the log must not show. */
+export function toSecrets(settings: Settings): string[] {
+  const { token, openaiApiKey, anthropicApiKey, openrouterApiKey, credentials = [] } = settings;
+  const headers = credentials.flatMap(({ value }) => [value, value.split(" ").at(-1) ?? value]);
+  const keys = [token, openaiApiKey, anthropicApiKey, openrouterApiKey].filter((key) => key !== undefined);
+  return [...new Set([...keys, ...headers])].filter((secret) => secret !== "");
+}
+
+type Complain = (name: string, message: string) => void;
+type FindDirectory = (path: string) => string | undefined;
+
+type Surroundings = Pick<SettingsSources, "findUserHome" | "programDir"> & {
+  readonly env: Sources["env"];
+  readonly findDirectory: FindDirectory;
+};
+
+function fixedDefaults(): Record<string, string> {
+  const pairs = SETTINGS.flatMap(({ name, default: text }): [string, string][] =>
+    text === undefined ? [] : [[name, text]],
+  );
+  return Object.fromEntries(pairs);
+}
+
+/** The defaults that have to be found out. */
+function findPlaces(around: Surroundings): Record<string, string | undefined> {
+  const programDir = around.programDir ?? import.meta.dirname;
+  return {
+    home: findHome(around.env, around.findUserHome ?? readUserHome),
+    configDir: findProductDirectory("config", programDir, around.findDirectory),
+    skillsDir: findProductDirectory("skills", programDir, around.findDirectory),
+  };
+}
+
+/** A user without an entry in the system's list has no home; container engines then set HOME to `/`. */
+function findHome(env: Sources["env"], findUserHome: () => string | undefined): string | undefined {
+  const data = env.XDG_DATA_HOME;
+  if (data?.startsWith("/")) return join(data, "pillion");
+  const isHome = (path: string | undefined) => path?.startsWith("/") === true && path !== "/";
+  const home = [env.HOME, findUserHome()].find(isHome);
+  return home === undefined ? undefined : join(home, ".local/share/pillion");
+}
+
+function readUserHome(): string | undefined {
+  try {
+    return userInfo().homedir;
+  } catch {
+    return undefined;
+  }
+}
+
+/** From a bundle the directory lies one floor up, from the sources three; no higher, where it would not be ours. */
+function findProductDirectory(name: string, programDir: string, find: FindDirectory): string | undefined {
+  const places = [programDir];
+  for (let up = dirname(programDir); places.length < 4; up = dirname(up)) places.push(up);
+  return places.map((place) => join(place, name)).find((path) => find(path) !== undefined);
+}
+
+/** Roots are compared with real paths later, so they are kept as real paths. */
+function resolveRoots(raw: unknown, find: FindDirectory, complain: Complain): string[] {
+  const roots = SettingTable.shape.workspaceRoots.safeParse(raw);
+  if (!roots.success) return []; // its complaint stands
+  const found = roots.data.map((path) => ({ path, real: path.startsWith("/") ? find(path) : undefined }));
+  const lost = found.filter(({ real }) => real === undefined).map(({ path }) => toShown(path));
+  if (lost.length > 0) {
+    complain("workspaceRoots", `must be absolute paths of existing directories; not so: ${lost.join(", ")}`);
+  }
+  return [...new Set(found.flatMap(({ real }) => (real === undefined ? [] : [real])))];
+}
+
+/** The demo model is what a request without a model gets, so that a newcomer needs no key. */
+function withDemoModel(settings: Settings, complain: Complain): Settings {
+  if (settings.model === undefined)
+    return settings.demoModel ? { ...settings, model: "demo/tour" } : settings;
+  if (settings.model.startsWith("demo/") && !settings.demoModel) {
+    complain("model", "names the demo model, which PILLION_DEMO_MODEL takes away");
+  }
+  return settings;
+}
+
+function findRealDirectory(path: string): string | undefined {
+  try {
+    const real = realpathSync(path);
+    return statSync(real).isDirectory() ? real : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function toShown(path: string): string {
+  return JSON.stringify(path).replace(/[^\x20-\x7e]/g, "?");
+}

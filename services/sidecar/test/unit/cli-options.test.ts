@@ -1,0 +1,204 @@
+// The command line: what arguments mean, and that misuse is told instead of guessed.
+import { describe, expect, test } from "vitest";
+import { RunRequest } from "#contract/run";
+import { type CommandLine, parseCommandLine } from "../../src/cli-options.ts";
+import { completeRequest } from "../../src/cli-run.ts";
+import { SETTINGS } from "../../src/setting-table.ts";
+import { readSettings } from "../../src/settings.ts";
+
+function parse(argv: readonly string[], stdinIsTerminal = true): CommandLine {
+  return parseCommandLine(argv, { version: "1.2.3", stdinIsTerminal, cwd: "/home/ada" });
+}
+
+function parseRun(argv: readonly string[], stdinIsTerminal = true) {
+  const parsed = parse(["run", ...argv], stdinIsTerminal);
+  if (parsed.command !== "run") throw new Error(`not a run: ${JSON.stringify(parsed)}`);
+  return parsed;
+}
+
+const NO_OPTIONS = {
+  requestFromStdin: false,
+  stream: false,
+  json: false,
+  outputDir: undefined,
+  files: [],
+  config: undefined,
+};
+
+describe("serve", () => {
+  test("takes every setting as a flag, named as readSettings wants it", () => {
+    const argv = SETTINGS.flatMap(({ flag, kind }) => (kind === "boolean" ? [flag] : [flag, "x"]));
+    const parsed = parse(["serve", "--config", "/c", ...argv]);
+    if (parsed.command !== "serve") throw new Error(JSON.stringify(parsed));
+    expect(Object.keys(parsed.flags)).toHaveLength(SETTINGS.length + 1);
+    expect(() => readSettings({ flags: parsed.flags, env: {} })).not.toThrow(/is not a setting/);
+    expect(() => readSettings({ flags: { prot: "x" }, env: {} })).toThrow(/is not a setting/); // the control
+  });
+
+  test("a switch alone is on, a list may be repeated, a secret is a file", () => {
+    const argv = [
+      "--allow-anonymous",
+      "--demo-model",
+      "false",
+      "--allowed-hosts",
+      "a",
+      "--allowed-hosts=b,c",
+    ];
+    expect(parse(["serve", ...argv, "--token-file", "/t"])).toEqual({
+      command: "serve",
+      flags: { allowAnonymous: "true", demoModel: "false", allowedHosts: "a,b,c", tokenFile: "/t" },
+    });
+    expect(parse(["serve", "--token", "x"]).command).toBe("usage-error");
+  });
+});
+
+describe("run", () => {
+  test("makes a request that the contract accepts", () => {
+    const { request, options } = parseRun([
+      ...[
+        "fix it",
+        "--model",
+        "openai/gpt-5",
+        "--harness",
+        "pi",
+        "--workspace",
+        "shop",
+        "--instructions",
+        "be brief",
+      ],
+      ...[
+        "--tool",
+        "read",
+        "--tool",
+        "edit",
+        "--skill",
+        "review",
+        "--allow-program",
+        "bash",
+        "--sandbox",
+        "local",
+      ],
+      ...["--role", "reader", "--limit-wall", "90s", "--limit-idle", "1m", "--limit-steps", "5"],
+      ...["--metadata", "team=a=b", "--stream", "--json", "--output-dir", "out", "--config", "c.json"],
+    ]);
+    expect(request).toEqual({
+      harness: "pi",
+      prompt: "fix it",
+      model: "openai/gpt-5",
+      agent: { instructions: "be brief", tools: ["read", "edit"], skills: [{ name: "review" }] },
+      workspace: { kind: "path", path: "/home/ada/shop" },
+      sandbox: { kind: "local" },
+      execution: { allowedPrograms: ["bash"] },
+      role: "reader",
+      limits: { wallMs: 90_000, idleMs: 60_000, steps: 5 },
+      metadata: { team: "a=b" },
+    });
+    expect(RunRequest.safeParse(request).error).toBeUndefined();
+    expect(options).toEqual({
+      ...NO_OPTIONS,
+      stream: true,
+      json: true,
+      outputDir: "/home/ada/out",
+      config: "/home/ada/c.json",
+    });
+  });
+
+  test("a prompt stands as argument or flag, and then stdin is left alone", () => {
+    expect(parseRun(["hello"], false)).toMatchObject({ request: { prompt: "hello" }, options: NO_OPTIONS });
+    expect(parseRun(["--prompt", "hello"])).toMatchObject({
+      request: { prompt: "hello" },
+      options: NO_OPTIONS,
+    });
+  });
+
+  test("without a prompt the request comes from a stdin that is no terminal, or by `-` from any", () => {
+    expect(parseRun([], false)).toMatchObject({ request: {}, options: { requestFromStdin: true } });
+    expect(parseRun(["-"], true)).toMatchObject({ request: {}, options: { requestFromStdin: true } });
+    expect(parseRun(["-", "--demo"]).request).toEqual({ model: "demo/tour" });
+  });
+
+  test("--demo alone is a whole request, whatever stdin is", () => {
+    for (const isTerminal of [true, false]) {
+      const { request, options } = parseRun(["--demo"], isTerminal);
+      expect(request).toEqual({ prompt: "Show me what a run looks like.", model: "demo/tour" });
+      expect(options).toEqual(NO_OPTIONS);
+    }
+    expect(parseRun(["--demo", "mine"]).request).toEqual({ prompt: "mine", model: "demo/tour" });
+  });
+
+  test("--file names a local file and, if wanted, its place", () => {
+    expect(parseRun(["x", "--file", "a/b.txt", "--file", "src/c.txt=/d.txt"]).options.files).toEqual([
+      { path: "b.txt", from: "/home/ada/a/b.txt" },
+      { path: "src/c.txt", from: "/d.txt" },
+    ]);
+  });
+});
+
+describe("misuse is a usage error that says what to do", () => {
+  test.each([
+    [[], /Usage: pillion/],
+    [["run"], /there is no prompt/],
+    [["run", "a", "--prompt", "b"], /give the prompt once/],
+    [["run", ""], /the prompt is empty/],
+    [["run", "a", "b"], /too many arguments/],
+    [["run", "a", "--demo", "--model", "x/y"], /--demo chooses the model/],
+    [["run", "a", "--workspace", "w", "--file", "f"], /exclude each other/],
+    [["run", "a", "--metadata", "team"], /must be key=value/],
+    [["run", "a", "--limit-wall", "soon"], /must be milliseconds, or like 30s/],
+    [["run", "a", "--limit-steps", "1.5"], /must be a whole number/],
+    [["run", "a", "--modle", "x/y"], /Did you mean --model\?/],
+    [["run", "--model"], /argument missing/],
+    [["serve", "--prt", "1"], /Did you mean --port\?/],
+    [["serve", "extra"], /too many arguments/],
+    [["srve"], /Did you mean serve\?/],
+  ])("%j", (argv, text) => {
+    expect(parse(argv)).toEqual({ command: "usage-error", text: expect.stringMatching(text) });
+  });
+});
+
+test("help and version are shown, with examples and exit codes", () => {
+  expect(parse(["--version"])).toEqual({ command: "show", text: "1.2.3\n" });
+  expect(parse(["--help"])).toEqual({ command: "show", text: expect.stringMatching(/pillion run --demo/) });
+  expect(parse(["run", "--help"])).toEqual({
+    command: "show",
+    text: expect.stringMatching(/124 timed out[\s\S]*Examples/),
+  });
+  expect(parse(["help", "serve"])).toEqual({
+    command: "show",
+    text: expect.stringMatching(/--token-file <file>/),
+  });
+});
+
+describe("completeRequest", () => {
+  const files = [{ path: "a", content: "b", encoding: "utf8" as const, executable: false }];
+
+  test("flags win over stdin, inner fields of objects are kept", () => {
+    const stdin = {
+      prompt: "p",
+      limits: { wallMs: 1, steps: 2 },
+      metadata: { a: "1" },
+      model: "x/y",
+      odd: 1,
+    };
+    const draft = { limits: { steps: 3 }, metadata: { b: "2" }, model: "demo/tour" };
+    expect(completeRequest(draft, stdin, [])).toEqual({
+      prompt: "p",
+      limits: { wallMs: 1, steps: 3 },
+      metadata: { a: "1", b: "2" },
+      model: "demo/tour",
+      odd: 1,
+    });
+  });
+
+  test("local files become the workspace", () => {
+    expect(completeRequest({ prompt: "p" }, undefined, files)).toEqual({
+      prompt: "p",
+      workspace: { kind: "files", files },
+    });
+  });
+
+  test("what is no object is left to the contract to refuse", () => {
+    for (const value of [null, [], "text", 1])
+      expect(completeRequest({ prompt: "p" }, value, [])).toEqual(value);
+  });
+});

@@ -1,0 +1,255 @@
+// The live view: readable, one line for each tool call, and a terminal that no model can control.
+import { describe, expect, test } from "vitest";
+import type { EventBody, RunEvent } from "#contract/event";
+import type { ChangedFiles, Run } from "#contract/run";
+import { createLiveView, toSummary, wantsColours } from "../../src/live-view.ts";
+
+const RUN_ID = "run_00000000000000000000000000";
+const USAGE = { inputTokens: 1200, outputTokens: 34, cacheReadTokens: 5, costUsd: 0.0123, modelCalls: 2 };
+
+function show(bodies: readonly EventBody[], colours = false): string {
+  const render = createLiveView({ colours });
+  const at = "2026-01-01T00:00:00.000Z";
+  return bodies
+    .map((body, index): RunEvent => ({ seq: index + 1, at, ...body }))
+    .map(render)
+    .join("");
+}
+
+const TOUR: EventBody[] = [
+  { type: "run.started", runId: RUN_ID, state: "queued", model: "demo/tour", demo: true },
+  { type: "message", role: "user", text: "Look\naround" },
+  { type: "thought.delta", text: "Hm" },
+  { type: "thought.delta", text: "m." },
+  { type: "thought", text: "Hmm." },
+  { type: "message.delta", text: "I will " },
+  { type: "message.delta", text: "look." },
+  { type: "message", role: "assistant", text: "I will look." },
+  { type: "tool.call", callId: "1", tool: "ls", arguments: { path: ".", depth: 2 } },
+  { type: "tool.update", callId: "1", tool: "ls", text: "…" },
+  {
+    type: "tool.result",
+    callId: "1",
+    tool: "ls",
+    isError: false,
+    text: "a\nb",
+    truncated: false,
+    durationMs: 12.4,
+  },
+  { type: "usage", call: 1, httpStatus: 200, stopReason: "toolUse", usage: USAGE, total: USAGE },
+  { type: "tool.call", callId: "2", tool: "read", arguments: {} },
+  {
+    type: "tool.result",
+    callId: "2",
+    tool: "read",
+    isError: true,
+    text: "no such\nfile",
+    truncated: false,
+    durationMs: null,
+  },
+  { type: "notice", level: "warning", topic: "retry", text: "trying again" },
+  { type: "message.delta", text: "Done.\n" },
+  { type: "message", role: "assistant", text: "Done.\n" },
+  {
+    type: "run.ended",
+    runId: RUN_ID,
+    outcome: "succeeded",
+    output: "Done.",
+    stopReason: "stop",
+    usage: USAGE,
+    exit: null,
+    stop: null,
+    failure: null,
+  },
+];
+
+test("a whole run reads like this", () => {
+  expect(show(TOUR)).toBe(
+    [
+      `${RUN_ID}, model demo/tour (demo: no real AI)`,
+      "> Look around",
+      "Hmm.",
+      "I will look.",
+      "→ ls path=. depth=2",
+      "  ✓ 3 characters, 12 ms",
+      "→ read",
+      "  ✗ no such file",
+      "! trying again",
+      "Done.",
+      "",
+    ].join("\n"),
+  );
+});
+
+test("colours change nothing but the colour", () => {
+  const coloured = show(TOUR, true);
+  expect(coloured).toContain("\u001b[36m→ ls\u001b[0m path=.");
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours are control sequences
+  expect(coloured.replace(/\u001b\[\d+m/g, "")).toBe(show(TOUR));
+});
+
+test("text that was not streamed is shown once it is whole, after thoughts too", () => {
+  expect(
+    show([
+      { type: "thought.delta", text: "Hm." },
+      { type: "thought", text: "Hm." },
+      { type: "message", role: "assistant", text: "Hello." },
+    ]),
+  ).toBe("Hm.\nHello.\n");
+});
+
+test("thought and text that follow each other stand on lines of their own", () => {
+  expect(
+    show([
+      { type: "thought.delta", text: "Hm." },
+      { type: "message.delta", text: "Hello" },
+      {
+        type: "run.ended",
+        runId: RUN_ID,
+        outcome: "failed",
+        output: null,
+        stopReason: null,
+        usage: USAGE,
+        exit: null,
+        stop: null,
+        failure: null,
+      },
+    ]),
+  ).toBe("Hm.\nHello\n");
+});
+
+describe("a terminal", () => {
+  const attack = "a\u001b[2J\u001b]0;title\u0007\u009b31m\rb\u0008\u202ec\u200bd\u0000\u007f\u001b";
+  const fields: EventBody[] = [
+    { type: "message.delta", text: attack },
+    { type: "message", role: "assistant", text: attack },
+    { type: "message", role: "user", text: attack },
+    { type: "thought", text: attack },
+    { type: "thought.delta", text: attack },
+    { type: "tool.call", callId: "1", tool: attack, arguments: { [attack]: attack, list: [attack] } },
+    {
+      type: "tool.result",
+      callId: "1",
+      tool: "t",
+      isError: true,
+      text: attack,
+      truncated: false,
+      durationMs: null,
+    },
+    { type: "notice", level: "info", topic: "harness", text: attack },
+    { type: "run.started", runId: RUN_ID, state: "queued", model: attack, demo: false },
+  ];
+
+  test.each(fields.map((body) => [body.type, body] as const))("cannot be controlled by %s", (_type, body) => {
+    const shown = show([body]);
+    expect(shown).toMatch(/a/);
+    expect(shown).toMatch(/^[\n\x20-\x7e→✓✗]*$/);
+    expect(JSON.stringify(body)).toMatch(/u001b/); // the control: it was there
+  });
+
+  test("cannot be controlled by a sequence that comes in two pieces", () => {
+    const halves: EventBody[] = [
+      { type: "message.delta", text: "\u001b" },
+      { type: "message.delta", text: "[2Jx" },
+    ];
+    expect(show(halves)).toBe("[2Jx");
+  });
+
+  test("gets one line for a tool call of any size", () => {
+    const line = show([
+      { type: "tool.call", callId: "1", tool: "write", arguments: { content: "x\n".repeat(100_000) } },
+    ]);
+    expect(line).toMatch(/^→ write content=[x ]+…\n$/);
+    expect(line.length).toBeLessThan(200);
+  });
+});
+
+describe("the summary", () => {
+  const run: Run = {
+    id: RUN_ID,
+    state: "ended",
+    outcome: "succeeded",
+    output: "Done.",
+    model: "demo/tour",
+    demo: true,
+    usage: USAGE,
+    stopReason: "stop",
+    exit: null,
+    stop: null,
+    receipt: null,
+    harness: null,
+    timings: {
+      createdAt: "2026-01-01T00:00:00.000Z",
+      startedAt: null,
+      endedAt: null,
+      queuedMs: 0,
+      preparingMs: 1,
+      firstOutputMs: 2,
+      totalMs: 1234,
+    },
+    failure: null,
+    metadata: {},
+    lastSeq: 9,
+  };
+  const file = (path: string, change: "added" | "modified" | "deleted") => ({
+    path,
+    change,
+    kind: "file" as const,
+    size: 1,
+    executable: false,
+  });
+
+  test("tells outcome, duration, files, tokens and sandbox", () => {
+    const files = [file("a.txt", "added"), file("b\u001b[2J.txt", "modified"), file("c.txt", "deleted")];
+    expect(toSummary(run, { runId: RUN_ID, files, truncated: false }, { colours: false })).toBe(
+      [
+        "✓ succeeded in 1.2 s (demo model: no real AI)",
+        "  3 files changed: +a.txt ~b.txt -c.txt",
+        "  tokens 1200 in (5 cached), 34 out, 2 model calls, $0.0123",
+        `  ${RUN_ID}`,
+        "",
+      ].join("\n"),
+    );
+  });
+
+  test("tells why a run failed, and a cost that is not known", () => {
+    const failure = {
+      type: "urn:pillion:failure:deadline_exceeded",
+      title: "The run's time was used up",
+      status: 504,
+      detail: "The run took\nmore than 1 s.",
+      code: "deadline_exceeded" as const,
+      retryable: false,
+    };
+    const usage = { ...USAGE, costUsd: null, modelCalls: 1, cacheReadTokens: 0 };
+    const failed: Run = { ...run, demo: false, outcome: "timed_out", failure, usage };
+    expect(toSummary(failed, undefined, { colours: false })).toBe(
+      [
+        "✗ timed out in 1.2 s",
+        "  deadline_exceeded: The run took more than 1 s.",
+        "  tokens 1200 in, 34 out, 1 model call, cost unknown",
+        `  ${RUN_ID}`,
+        "",
+      ].join("\n"),
+    );
+  });
+
+  test("names ten files and counts the others", () => {
+    const files: ChangedFiles["files"] = Array.from({ length: 12 }, (_, index) => file(`f${index}`, "added"));
+    const shown = toSummary(run, { runId: RUN_ID, files, truncated: true }, { colours: false });
+    expect(shown).toContain(
+      "  more than 12 files changed: +f0 +f1 +f2 +f3 +f4 +f5 +f6 +f7 +f8 +f9 and 2 more\n",
+    );
+    expect(toSummary(run, { runId: RUN_ID, files: [], truncated: false }, { colours: false })).toContain(
+      "no files changed",
+    );
+  });
+});
+
+test("colours are for terminals whose owner has not said no", () => {
+  expect(wantsColours({}, true)).toBe(true);
+  expect(wantsColours({ NO_COLOR: "" }, true)).toBe(true);
+  expect(wantsColours({}, false)).toBe(false);
+  expect(wantsColours({ NO_COLOR: "1" }, true)).toBe(false);
+  expect(wantsColours({ TERM: "dumb" }, true)).toBe(false);
+});
