@@ -1,5 +1,5 @@
 // Makes dist/: the service's bundles, and dist/product/, the read-only directory that every sandbox sees.
-import { chmodSync, cpSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync, statSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -31,6 +31,7 @@ async function main() {
   await Promise.all([buildSidecar(), buildGuard(), buildExtension()]);
   stagePi();
   stageRipgrep();
+  seedJiti();
   makeReadable(join(staging, "product"));
   rmSync(dist, { recursive: true, force: true });
   renameSync(staging, dist);
@@ -95,6 +96,26 @@ function listPackages(modules) {
 
 function isNeededAtRunTime(source) {
   return !source.endsWith(".map") && !source.endsWith(".d.ts") && basename(source) !== "node_modules";
+}
+
+/**
+ * Pi loads extensions through jiti, whose cache is keyed by path; made here for the path inside every sandbox, it saves
+ * each start the loading of a compiler. jiti itself compares the source's hash before it takes a cached file.
+ */
+function seedJiti() {
+  const require = createRequire(join(staging, "product/pi/node_modules/@earendil-works/pi-coding-agent/package.json"));
+  const { createJiti } = require("jiti");
+  const directory = join(staging, "product/extension/jiti");
+  mkdirSync(directory, { recursive: true });
+  const source = readFileSync(join(staging, "product/extension/pillion.js"), "utf8");
+  const filename = "/opt/pillion/extension/pillion.js";
+  createJiti(join(staging, "seed.js"), { fsCache: directory, moduleCache: false }).transform({
+    source,
+    filename,
+    async: true,
+    ts: false,
+  });
+  writeFileSync(join(staging, "product/extension/jiti-seed.json"), JSON.stringify(readdirSync(directory)));
 }
 
 function stageRipgrep() {

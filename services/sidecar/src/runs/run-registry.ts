@@ -57,7 +57,8 @@ export class RunRegistry implements RunStore {
 
   async create(request: RunRequest): Promise<Run> {
     this.#refuseWhenFull();
-    const { options, harness } = { options: this.#options, harness: this.#findHarness(request) };
+    const options = this.#options;
+    const harness = this.#findHarness(request);
     const profile = resolveProfile(request, options.profiles);
     const place = options.places.choose(request.sandbox);
     this.#accepting += 1;
@@ -230,7 +231,11 @@ export class RunRegistry implements RunStore {
       place,
       spec,
       harness,
-      limits: { ...ceiling, ...limits },
+      limits: {
+        wallMs: limits.wallMs ?? ceiling.wallMs,
+        idleMs: limits.idleMs ?? ceiling.idleMs,
+        steps: limits.steps ?? ceiling.steps,
+      },
       prepareMs,
       results,
       openDoor,

@@ -1,0 +1,203 @@
+/** The two commands: `serve` until told to stop, and `run` once. Only here and in main.ts are exits, prints and signals. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdir, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { text } from "node:stream/consumers";
+import type { Run } from "#contract/run";
+import { completeRequest, type RequestDraft, type RunOptions } from "./cli-run.ts";
+import { EXIT, toExitCode, toFailureExitCode } from "./exit-code.ts";
+import { toRunRequest } from "./http/run-request.ts";
+import { toFault, toProblem } from "./kernel/fault.ts";
+import { createLiveView, toSummary, wantsColours } from "./live-view.ts";
+import { PROGRAM_DIR } from "./product.ts";
+import { readSettings, type Settings, SettingsError, toPublicSettings, toSecrets } from "./settings.ts";
+import { isLoopback, openSidecar, type Sidecar } from "./sidecar.ts";
+import { createLog, type Log } from "./telemetry/log.ts";
+import { createRedactor, type Redactor } from "./telemetry/redaction.ts";
+
+const CLOSE_MS = 1_000;
+
+type Base = { readonly settings: Settings; readonly log: Log; readonly redactor: Redactor };
+
+/** Serves until SIGTERM or SIGINT; a second signal ends at once. */
+export async function serve(flags: Readonly<Record<string, string | undefined>>): Promise<void> {
+  const base = readBase({ flags });
+  if (base === undefined) return exit(EXIT.usage);
+  const { settings, log } = base;
+  try {
+    const sidecar = await openSidecar({ ...base, onFatal: (err) => endAtOnce(log, err) });
+    const listening = await sidecar.listen();
+    warnOfWeakSettings(settings, sidecar, log);
+    log.info({ address: listening.address.url, sandbox: sidecar.sandbox, settings: toPublicSettings(settings) }, "ready");
+    if (process.stderr.isTTY || settings.logLevel !== "silent") process.stderr.write(toWelcome(listening.address.url, settings, sidecar));
+    stopOnSignals(async () => {
+      log.info("stopping");
+      await sidecar.drain(settings.drainMs);
+      await listening.close(CLOSE_MS);
+      await sidecar[Symbol.asyncDispose]();
+      log.info("stopped");
+    }, log);
+  } catch (error) {
+    log.fatal({ err: error }, "could not start");
+    process.stderr.write(`pillion: ${toStartMessage(error, settings)}\n`);
+    exit(EXIT.failed);
+  }
+}
+
+/** Does one run in this process, without a listener; its data directory vanishes with it. Resolves to the exit code. */
+export async function runOnce(draft: RequestDraft, options: RunOptions): Promise<number> {
+  const home = mkdtempSync(join(tmpdir(), "pillion-run-"));
+  try {
+    const env = { PILLION_LOG_LEVEL: "warn", ...process.env, PILLION_HOME: home };
+    const base = readBase({ env, flags: options.config === undefined ? {} : { config: options.config } });
+    if (base === undefined) return EXIT.usage;
+    return await runIn(base, draft, options);
+  } finally {
+    rmSync(home, { recursive: true, force: true });
+  }
+}
+
+async function runIn(base: Base, draft: RequestDraft, options: RunOptions): Promise<number> {
+  try {
+    const stdin: unknown = options.requestFromStdin ? JSON.parse(await text(process.stdin)) : undefined;
+    const files = options.files.map(({ path, from }) => ({
+      path,
+      content: readFileSync(from).toString("base64"),
+      encoding: "base64" as const,
+      executable: false,
+    }));
+    const request = toRunRequest(completeRequest(draft, stdin, files));
+    await using sidecar = await openSidecar({ ...base, onFatal: (err) => endAtOnce(base.log, err) });
+    const { id } = await sidecar.runs.create(request);
+    const stop = (): void => void sidecar.runs.cancel(id);
+    process.once("SIGINT", stop).once("SIGTERM", stop);
+    await showEvents(sidecar, id, options);
+    const run = await sidecar.runs.waitForEnd(id, new AbortController().signal);
+    await showResult(sidecar, run, options);
+    return toExitCode(run);
+  } catch (error) {
+    const fault = toFault(error instanceof SyntaxError ? new Error("the request is not JSON", { cause: error }) : error);
+    process.stderr.write(`pillion: ${fault.message}\n`);
+    if (options.json) process.stdout.write(`${JSON.stringify(toProblem(fault))}\n`);
+    for (const { path, message } of fault.errors ?? []) process.stderr.write(`  ${path}: ${message}\n`);
+    return toFailureExitCode(fault.code);
+  }
+}
+
+async function showEvents(sidecar: Sidecar, id: string, options: RunOptions): Promise<void> {
+  const isLive = process.stderr.isTTY && !options.stream && !options.json;
+  const render = createLiveView({ colours: wantsColours(process.env, process.stderr.isTTY) });
+  for await (const event of sidecar.runs.watch(id, 0, new AbortController().signal)) {
+    if (options.stream) process.stdout.write(`${JSON.stringify(event)}\n`);
+    else if (isLive) process.stderr.write(render(event));
+  }
+}
+
+async function showResult(sidecar: Sidecar, run: Run, options: RunOptions): Promise<void> {
+  const changes = await sidecar.runs.readChanges(run.id).catch(() => undefined);
+  if (options.outputDir !== undefined) {
+    for (const { path, change, kind } of changes?.files ?? []) {
+      if (change !== "deleted" && kind === "file") await copyOut(sidecar, run.id, path, options.outputDir);
+    }
+  }
+  if (options.json) process.stdout.write(`${JSON.stringify(run)}\n`);
+  else if (!options.stream) process.stdout.write(`${run.output ?? ""}\n`);
+  if (!options.json) process.stderr.write(toSummary(run, changes, { colours: wantsColours(process.env, process.stderr.isTTY) }));
+}
+
+/** The path was checked where the list was made: relative, without `..`. */
+async function copyOut(sidecar: Sidecar, runId: string, path: string, directory: string): Promise<void> {
+  const { stream } = await sidecar.runs.openFile(runId, path);
+  const target = join(directory, path);
+  await mkdir(dirname(target), { recursive: true });
+  await writeFile(target, stream, { flag: "w" });
+}
+
+function readBase(sources: Parameters<typeof readSettings>[0]): Base | undefined {
+  try {
+    const settings = readSettings({ programDir: PROGRAM_DIR, ...sources });
+    const redactor = createRedactor(toSecrets(settings));
+    return { settings, redactor, log: createLog({ level: settings.logLevel, redactor }) };
+  } catch (error) {
+    if (!(error instanceof SettingsError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    return undefined;
+  }
+}
+
+function warnOfWeakSettings(settings: Settings, sidecar: Sidecar, log: Log): void {
+  if (settings.allowAnonymous) log.warn("PILLION_ALLOW_ANONYMOUS: everybody who reaches the port is served");
+  if (settings.token === undefined && !isLoopback(settings.host) && !settings.allowAnonymous) {
+    log.warn("no PILLION_TOKEN beyond loopback: only the probes are answered");
+  }
+  if (sidecar.sandbox === null) log.error("no sandbox can be had: every run will be refused (isolation_unavailable)");
+  else if (!sidecar.sandbox.isolated) log.warn({ missing: sidecar.sandbox.missing }, "runs are NOT isolated, by setting");
+}
+
+function toWelcome(url: string, settings: Settings, sidecar: Sidecar): string {
+  const place = sidecar.sandbox;
+  const sandbox =
+    place === null ? "none: runs are refused" : `${place.kind}${place.isolated ? "" : " WITHOUT isolation"} (${place.detail})`;
+  const auth = settings.token === undefined ? "" : ' -H "authorization: Bearer $PILLION_TOKEN"';
+  const body = JSON.stringify({ model: "demo/tour", prompt: "Show me around" });
+  const attempt = settings.demoModel
+    ? `\n  Try it, no key needed:\n\n    curl -sS ${url}/run${auth} -H 'content-type: application/json' -d '${body}'\n`
+    : "";
+  return `\n  Pillion listens on ${url}\n  Sandbox: ${sandbox}\n${attempt}\n`;
+}
+
+function stopOnSignals(stop: () => Promise<void>, log: Log): void {
+  let stopping = false;
+  const onSignal = (): void => {
+    if (stopping) return exit(EXIT.failed);
+    stopping = true;
+    stop().then(
+      () => exit(EXIT.succeeded),
+      (err: unknown) => {
+        log.error({ err }, "stopping failed");
+        exit(EXIT.failed);
+      },
+    );
+  };
+  // npm passes a terminal's SIGINT on once more; it must not count as a second wish within the same moment.
+  const onInterrupt = debounce(onSignal);
+  process.on("SIGTERM", onSignal).on("SIGINT", onInterrupt);
+  for (const name of ["uncaughtException", "unhandledRejection"] as const) {
+    process.on(name, (err) => {
+      log.fatal({ err }, "an unforeseen failure: ending all runs");
+      const forced = setTimeout(() => exit(EXIT.failed), 10_000);
+      void stop().finally(() => {
+        clearTimeout(forced);
+        exit(EXIT.failed);
+      });
+    });
+  }
+}
+
+const SAME_MOMENT_MS = 300;
+
+function debounce(act: () => void): () => void {
+  let last = Number.NEGATIVE_INFINITY;
+  return () => {
+    const now = performance.now();
+    if (now - last > SAME_MOMENT_MS) act();
+    last = now;
+  };
+}
+
+function toStartMessage(error: unknown, settings: Settings): string {
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  if (code === "EADDRINUSE") return `port ${settings.port} is taken; set PILLION_PORT to another one`;
+  if (code === "EACCES") return `not allowed: ${error instanceof Error ? error.message : code}`;
+  return error instanceof Error ? error.message : String(error);
+}
+
+function endAtOnce(log: Log, err: unknown): never {
+  log.fatal({ err }, "the journal is gone: ending");
+  process.exit(EXIT.failed);
+}
+
+function exit(code: number): void {
+  process.exit(code);
+}

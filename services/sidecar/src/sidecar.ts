@@ -1,0 +1,193 @@
+/** Composition root: settings in, a running sidecar out that closes whole. Nothing below knows how it was put together. */
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Capabilities } from "#contract/capabilities";
+import { readAgentDefaults } from "./agents/profile.ts";
+import { type ProviderList, readProviderList } from "./agents/provider-list.ts";
+import { PiHarness } from "./harnesses/pi/pi-harness.ts";
+import { createCallerApp } from "./http/caller-app.ts";
+import { openSandboxDoor } from "./http/sandbox-door.ts";
+import { type Listening, listen } from "./http/server.ts";
+import type { Fault } from "./kernel/fault.ts";
+import { findProductDir, readVersion } from "./product.ts";
+import { openJournal } from "./runs/journal.ts";
+import { recover } from "./runs/recovery.ts";
+import { ResultStore } from "./runs/result-store.ts";
+import { RunRegistry } from "./runs/run-registry.ts";
+import type { RunStore } from "./runs/run-store.ts";
+import { LocalPlaces } from "./sandboxes/local/local-places.ts";
+import { UnisolatedPlaces } from "./sandboxes/local/unisolated-places.ts";
+import { PlaceList } from "./sandboxes/place-list.ts";
+import type { PlaceKind, PlaceProbe } from "./sandboxes/sandbox.ts";
+import type { Settings } from "./settings.ts";
+import { forRun, type Log } from "./telemetry/log.ts";
+import type { Redactor } from "./telemetry/redaction.ts";
+
+const MAX_RESULT_BYTES = 256 * 1024 * 1024;
+
+export type SidecarOptions = {
+  readonly settings: Settings;
+  readonly log: Log;
+  readonly redactor: Redactor;
+  /** Called when the journal can no longer be used; the service should end. */
+  readonly onFatal: (fault: Fault) => void;
+};
+
+export interface Sidecar extends AsyncDisposable {
+  readonly runs: RunStore;
+  readonly sandbox: PlaceProbe | null;
+  /** Opens the caller's door. */
+  listen(): Promise<Listening>;
+  /** Not ready at once; runs get the grace, then are stopped; resolves when every last event is written. */
+  drain(graceMs: number): Promise<void>;
+}
+
+/** Recovers what a crash left, then is ready for runs. Throws Faults and Errors that an operator can act on. */
+export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
+  const { settings, log, redactor } = options;
+  await using held = new AsyncDisposableStack();
+  mkdirSync(settings.home, { recursive: true, mode: 0o700 });
+  const productDir = findProductDir();
+  const [journal, places] = await Promise.all([
+    openJournal({ file: join(settings.home, "journal.db"), onFailure: options.onFatal }),
+    PlaceList.probe(toPlaces(settings, productDir), settings.sandbox),
+  ]);
+  held.use(journal);
+  const recovered = await recover(journal, places);
+  if (recovered.lostRuns > 0 || recovered.sweptProcesses > 0) log.warn(recovered, "recovered from an earlier end");
+  const results = await openResults(join(settings.home, "results"));
+  const pi = new PiHarness(productDir);
+  const providers = readProviderList(settings.configDir);
+  const runs = new RunRegistry({
+    journal,
+    results,
+    places,
+    harnesses: new Map([[pi.id, pi]]),
+    profiles: toProfileContext(settings, providers),
+    concurrency: settings.concurrency,
+    queue: settings.queue,
+    ceiling: { wallMs: settings.wallMs, idleMs: settings.idleMs, steps: settings.steps },
+    prepareMs: settings.prepareMs,
+    workspaceBytes: settings.workspaceBytes,
+    workspaceRoots: settings.workspaceRoots,
+    openDoor: openSandboxDoor,
+    guardSecrets: (secrets) => guardSecrets(redactor, secrets),
+    onCleanUpFailure: (runId, err) => forRun(log, runId).warn({ err }, "cleaning up after a run failed"),
+  });
+  const owned = held.move();
+  const version = readVersion();
+  return {
+    runs,
+    sandbox: places.inForce,
+    listen: () =>
+      listen({
+        host: settings.host,
+        port: settings.port,
+        maxBodyBytes: settings.requestBytes,
+        log,
+        app: createCallerApp({
+          runs,
+          log,
+          harnesses: async () => [await pi.describe()],
+          capabilities: async () => toCapabilities(settings, places, providers, version),
+          settings: {
+            ...(settings.token === undefined ? {} : { token: settings.token }),
+            allowAnonymous: settings.allowAnonymous,
+            boundToLoopback: isLoopback(settings.host),
+            allowedHosts: settings.allowedHosts,
+            port: settings.port,
+            maxBodyBytes: settings.requestBytes,
+            version,
+          },
+        }),
+      }),
+    drain: (graceMs) => runs.drain(graceMs),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** In order of preference. The one without isolation is there only where the operator said so. */
+function toPlaces(settings: Settings, productDir: string): PlaceKind[] {
+  const common = {
+    home: settings.home,
+    productDir,
+    nodePath: process.execPath,
+    instance: createHash("sha256").update(settings.home).digest("hex").slice(0, 12),
+  };
+  const local = new LocalPlaces({ ...common, uidBase: settings.uidBase, hidden: [settings.home, settings.configDir] });
+  return settings.allowUnisolated ? [local, new UnisolatedPlaces(common)] : [local];
+}
+
+async function openResults(directory: string): Promise<ResultStore> {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const results = new ResultStore(directory, MAX_RESULT_BYTES);
+  await results.sweep(async () => readdirSync(directory));
+  return results;
+}
+
+function toProfileContext(settings: Settings, providers: ProviderList) {
+  const keys = {
+    openai: settings.openaiApiKey,
+    anthropic: settings.anthropicApiKey,
+    openrouter: settings.openrouterApiKey,
+  };
+  return {
+    defaults: readAgentDefaults(settings.configDir),
+    providers,
+    skillsDir: settings.skillsDir,
+    defaultModel: settings.model,
+    demoModel: settings.demoModel,
+    allowedPrograms: settings.allowedPrograms,
+    privateTargets: settings.privateTargets,
+    credentials: settings.credentials ?? [],
+    providerKeys: Object.fromEntries(Object.entries(keys).flatMap(([id, key]) => (key === undefined ? [] : [[id, key]]))),
+  };
+}
+
+function guardSecrets(redactor: Redactor, secrets: readonly string[]): { redact<T>(value: T): T } & Disposable {
+  for (const secret of secrets) redactor.add(secret);
+  return {
+    // Redaction changes texts only: what comes out has the shape that went in.
+    redact: <T>(value: T): T => (secrets.length === 0 ? value : (redactor.redactValue(value) as T)),
+    [Symbol.dispose]: () => {
+      for (const secret of secrets) redactor.remove(secret);
+    },
+  };
+}
+
+function toCapabilities(settings: Settings, places: PlaceList, providers: ProviderList, version: string): Capabilities {
+  const keys: Record<string, string | undefined> = {
+    openai: settings.openaiApiKey,
+    anthropic: settings.anthropicApiKey,
+    openrouter: settings.openrouterApiKey,
+  };
+  return {
+    version,
+    sandboxes: places.probes.map(({ kind, available, isolated, detail, missing }) => ({
+      kind,
+      available,
+      isolated,
+      detail,
+      missing: [...missing],
+    })),
+    sandboxInForce: places.inForce?.kind ?? null,
+    networkModes: ["none"],
+    allowedPrograms: [...settings.allowedPrograms],
+    workspaceRoots: settings.workspaceRoots.length,
+    limits: {
+      concurrency: settings.concurrency,
+      queue: settings.queue,
+      wallMs: settings.wallMs,
+      idleMs: settings.idleMs,
+      steps: settings.steps,
+      requestBytes: settings.requestBytes,
+    },
+    providers: Object.entries(providers).map(([id, { api }]) => ({ id, api, keyConfigured: keys[id] !== undefined })),
+    demoModel: settings.demoModel,
+  };
+}
+
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || host.startsWith("127.");
+}
