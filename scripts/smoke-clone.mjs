@@ -1,0 +1,99 @@
+// What a newcomer does: a fresh clone, `npm start`, the README's first curl; then a second start, which must be quick.
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const FIRST_START_MS = 300_000;
+const SECOND_START_MS = 2_000;
+const RUN_MS = 60_000;
+
+async function main() {
+  const place = mkdtempSync(join(tmpdir(), "pillion-clone-"));
+  try {
+    const clone = join(place, "a clone"); // the blank is meant
+    must(spawnSync("git", ["clone", "--quiet", root, clone], { stdio: "inherit" }).status === 0, "git clone failed");
+    const first = await startAndRun(clone, join(place, "home"), FIRST_START_MS);
+    console.log(`first npm start: healthy after ${first.healthyMs} ms, demo run ${first.runMs} ms`);
+    const second = await startAndRun(clone, join(place, "home"), 20_000);
+    console.log(`second npm start: healthy after ${second.healthyMs} ms, demo run ${second.runMs} ms`);
+    must(second.healthyMs < SECOND_START_MS, `the second start took ${second.healthyMs} ms`);
+  } finally {
+    rmSync(place, { recursive: true, force: true });
+  }
+}
+
+async function startAndRun(clone, home, maxMs) {
+  const port = await findFreePort();
+  const url = `http://127.0.0.1:${port}`;
+  const startedAt = performance.now();
+  const env = { ...process.env, PILLION_PORT: String(port), PILLION_HOME: home };
+  const child = spawn("npm", ["start"], { cwd: clone, env, stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output = (output + chunk).slice(-20_000)));
+  const ended = new Promise((resolve) => child.once("exit", (code, signal) => resolve(signal ?? code)));
+  try {
+    while (!(await isHealthy(url))) {
+      must(child.exitCode === null && performance.now() - startedAt < maxMs, `no health at ${url}:\n${output}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    const healthyMs = Math.round(performance.now() - startedAt);
+    const runAt = performance.now();
+    const run = await runDemo(url);
+    const runMs = Math.round(performance.now() - runAt);
+    must(run.outcome === "succeeded" && run.demo === true, `the demo run ended ${JSON.stringify(run)}`);
+    must(output.includes("curl ") && output.includes("Sandbox: "), "the start does not print a curl and the sandbox");
+    return { healthyMs, runMs };
+  } finally {
+    child.kill("SIGTERM");
+    await ended;
+    await waitUntilGone(url); // npm ends at its signal; the service behind it finishes what it does
+  }
+}
+
+async function waitUntilGone(url) {
+  const startedAt = performance.now();
+  while (await isHealthy(url)) {
+    must(performance.now() - startedAt < 20_000, "the service did not stop");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  await new Promise((resolve) => setTimeout(resolve, 500)); // its journal closes after its door
+}
+
+async function runDemo(url) {
+  const response = await fetch(`${url}/run`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model: "demo/tour", prompt: "Show me around" }),
+    signal: AbortSignal.timeout(RUN_MS),
+  });
+  return response.json();
+}
+
+async function isHealthy(url) {
+  try {
+    const response = await fetch(`${url}/health`, { signal: AbortSignal.timeout(1_000) });
+    return response.ok && (await response.json()).status === "ok";
+  } catch {
+    return false;
+  }
+}
+
+function findFreePort() {
+  return new Promise((resolve, reject) => {
+    const server = createServer().once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+function must(condition, message) {
+  if (!condition) throw new Error(message);
+}
+
+await main();
