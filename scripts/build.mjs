@@ -1,5 +1,16 @@
 // Makes dist/: the service's bundles, and dist/product/, the read-only directory that every sandbox sees.
-import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -74,7 +85,8 @@ async function buildExtension() {
     outfile,
   });
   const { size } = statSync(outfile);
-  if (size > EXTENSION_MAX_BYTES) throw new Error(`the extension is ${size} bytes; it may be ${EXTENSION_MAX_BYTES}`);
+  if (size > EXTENSION_MAX_BYTES)
+    throw new Error(`the extension is ${size} bytes; it may be ${EXTENSION_MAX_BYTES}`);
 }
 
 /** Pi with the packages beside it, as installed from the lock file, so that it needs nothing of this clone's layout. */
@@ -91,7 +103,9 @@ function stagePi() {
 function listPackages(modules) {
   return readdirSync(modules)
     .filter((name) => !name.startsWith("."))
-    .flatMap((name) => (name.startsWith("@") ? readdirSync(join(modules, name)).map((sub) => `${name}/${sub}`) : [name]));
+    .flatMap((name) =>
+      name.startsWith("@") ? readdirSync(join(modules, name)).map((sub) => `${name}/${sub}`) : [name],
+    );
 }
 
 function isNeededAtRunTime(source) {
@@ -103,7 +117,9 @@ function isNeededAtRunTime(source) {
  * each start the loading of a compiler. jiti itself compares the source's hash before it takes a cached file.
  */
 function seedJiti() {
-  const require = createRequire(join(staging, "product/pi/node_modules/@earendil-works/pi-coding-agent/package.json"));
+  const require = createRequire(
+    join(staging, "product/pi/node_modules/@earendil-works/pi-coding-agent/package.json"),
+  );
   const { createJiti } = require("jiti");
   const directory = join(staging, "product/extension/jiti");
   mkdirSync(directory, { recursive: true });

@@ -15,7 +15,10 @@ async function main() {
   const place = mkdtempSync(join(tmpdir(), "pillion-clone-"));
   try {
     const clone = join(place, "a clone"); // the blank is meant
-    must(spawnSync("git", ["clone", "--quiet", root, clone], { stdio: "inherit" }).status === 0, "git clone failed");
+    must(
+      spawnSync("git", ["clone", "--quiet", root, clone], { stdio: "inherit" }).status === 0,
+      "git clone failed",
+    );
     const first = await startAndRun(clone, join(place, "home"), FIRST_START_MS);
     console.log(`first npm start: healthy after ${first.healthyMs} ms, demo run ${first.runMs} ms`);
     const second = await startAndRun(clone, join(place, "home"), 20_000);
@@ -33,11 +36,15 @@ async function startAndRun(clone, home, maxMs) {
   const env = { ...process.env, PILLION_PORT: String(port), PILLION_HOME: home };
   const child = spawn("npm", ["start"], { cwd: clone, env, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output = (output + chunk).slice(-20_000)));
+  for (const stream of [child.stdout, child.stderr])
+    stream.on("data", (chunk) => (output = (output + chunk).slice(-20_000)));
   const ended = new Promise((resolve) => child.once("exit", (code, signal) => resolve(signal ?? code)));
   try {
     while (!(await isHealthy(url))) {
-      must(child.exitCode === null && performance.now() - startedAt < maxMs, `no health at ${url}:\n${output}`);
+      must(
+        child.exitCode === null && performance.now() - startedAt < maxMs,
+        `no health at ${url}:\n${output}`,
+      );
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     const healthyMs = Math.round(performance.now() - startedAt);
@@ -45,7 +52,10 @@ async function startAndRun(clone, home, maxMs) {
     const run = await runDemo(url);
     const runMs = Math.round(performance.now() - runAt);
     must(run.outcome === "succeeded" && run.demo === true, `the demo run ended ${JSON.stringify(run)}`);
-    must(output.includes("curl ") && output.includes("Sandbox: "), "the start does not print a curl and the sandbox");
+    must(
+      output.includes("curl ") && output.includes("Sandbox: "),
+      "the start does not print a curl and the sandbox",
+    );
     return { healthyMs, runMs };
   } finally {
     child.kill("SIGTERM");

@@ -16,7 +16,12 @@ const skillName = z
 export const Skill = z.strictObject({
   name: skillName,
   description: z.string().min(1).max(1024).optional().describe("Needed with `content`."),
-  content: z.string().min(1).max(262_144).optional().describe("SKILL.md's text; without it the name is looked up."),
+  content: z
+    .string()
+    .min(1)
+    .max(262_144)
+    .optional()
+    .describe("SKILL.md's text; without it the name is looked up."),
 });
 export type Skill = z.infer<typeof Skill>;
 
@@ -47,7 +52,11 @@ export const ModelRequest = z.union([
   z
     .strictObject({
       name: ModelName,
-      baseUrl: z.url({ protocol: /^https?$/ }).max(2048).optional().describe("The provider's base URL."),
+      baseUrl: z
+        .url({ protocol: /^https?$/ })
+        .max(2048)
+        .optional()
+        .describe("The provider's base URL."),
       api: ModelApi.optional().describe("The provider's dialect."),
       reasoning: z.boolean().optional(),
       contextWindow: z.int().min(1024).max(10_000_000).optional().describe("Tokens."),
@@ -63,9 +72,14 @@ const headerName = z.string().regex(/^[A-Za-z0-9-]{1,64}$/, "must be a header na
 export const Credential = z.strictObject({
   host: z
     .string()
-    .regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$/, "must be a lower-case host name, with a port if not the usual one")
+    .regex(
+      /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$/,
+      "must be a lower-case host name, with a port if not the usual one",
+    )
     .max(253),
-  header: headerName.describe("The header that carries the secret, for example `authorization` or `x-api-key`."),
+  header: headerName.describe(
+    "The header that carries the secret, for example `authorization` or `x-api-key`.",
+  ),
   value: z
     .string()
     .min(1)

@@ -12,7 +12,10 @@ export const Capabilities = z.object({
       missing: z.array(z.string()),
     }),
   ),
-  sandboxInForce: z.enum(["local", "docker"]).nullable().describe("What `auto` takes now; null when no run can start."),
+  sandboxInForce: z
+    .enum(["local", "docker"])
+    .nullable()
+    .describe("What `auto` takes now; null when no run can start."),
   networkModes: z.array(z.enum(["none", "open"])),
   allowedPrograms: z.array(z.string()),
   workspaceRoots: z.int().describe("How many roots for `path` workspaces the operator allows."),

@@ -20,7 +20,13 @@ const bodies = {
   "tool.call": ToolCall.shape,
   "tool.update": { callId: z.string(), tool: z.string(), text: z.string() },
   "tool.result": ToolResult.shape,
-  usage: { call: z.int(), httpStatus: z.int().nullable(), stopReason: z.string(), usage: Usage.describe("This call only."), total: Usage },
+  usage: {
+    call: z.int(),
+    httpStatus: z.int().nullable(),
+    stopReason: z.string(),
+    usage: Usage.describe("This call only."),
+    total: Usage,
+  },
   notice: {
     level: z.enum(["info", "warning"]),
     topic: z.enum(["sandbox", "harness", "retry", "limit", "compaction"]),

@@ -1,15 +1,6 @@
 /** What the sidecar's Pi driver and the extension inside Pi must agree on: the claim that opens a closed Pi. */
 import { z } from "zod";
 
-/** First word of a claim on Pi's input, so that the extension never takes a prompt for a claim. */
-export const CLAIM_PREFIX = "pillion-claim:";
-
-/** Prefix of the command whose presence, with the nonce behind it, proves that our extension holds the claim. */
-export const PROOF_COMMAND_PREFIX = "pillion-";
-
-/** Key under which the extension reports a finished model call over Pi's `setStatus`. */
-export const USAGE_STATUS_KEY = "pillion-usage";
-
 export const ModelApi = z.enum(["openai-completions", "openai-responses", "anthropic-messages"]);
 export type ModelApi = z.infer<typeof ModelApi>;
 

@@ -68,11 +68,23 @@ const metadata = z
   .refine((map) => Object.keys(map).length <= 32, "at most 32 entries");
 
 /** Fields of the contract that this version refuses by name. */
-export const NOT_IMPLEMENTED = ["references", "session", "egress", "tools", "mcpServers", "telemetry"] as const;
+export const NOT_IMPLEMENTED = [
+  "references",
+  "session",
+  "egress",
+  "tools",
+  "mcpServers",
+  "telemetry",
+] as const;
 
 export const RunRequest = z.strictObject({
   harness: HarnessId.default("pi"),
-  prompt: z.string().min(1).max(PROMPT_MAX_CHARS).optional().describe("What to do. Either this or `messages`."),
+  prompt: z
+    .string()
+    .min(1)
+    .max(PROMPT_MAX_CHARS)
+    .optional()
+    .describe("What to do. Either this or `messages`."),
   messages: z.array(Message).min(1).max(1).optional().describe("One user message with text blocks."),
   model: ModelRequest.optional().describe("`provider/name`, or an object with the endpoint."),
   agent: AgentRequest.optional(),

@@ -8,7 +8,11 @@ export const SandboxRequest = z.strictObject({
   kind: z.enum(["auto", "local", "docker"]).default("auto").describe("`auto` takes the strongest present."),
   image: z.string().min(1).max(512).optional(),
   cpus: z.number().positive().max(1024).optional(),
-  memory: z.string().regex(/^\d+[kmgKMG]?$/).optional().describe("Bytes, or with k, m, g."),
+  memory: z
+    .string()
+    .regex(/^\d+[kmgKMG]?$/)
+    .optional()
+    .describe("Bytes, or with k, m, g."),
   pids: z.int().min(16).max(65_536).optional().describe("Most processes and threads of the run."),
   network: z.enum(["none", "open"]).default("none"),
 });

@@ -34,7 +34,12 @@ export class CommandDesk {
     } catch (error) {
       const code = error instanceof Error && "code" in error ? String(error.code) : "failed";
       const message = error instanceof Error ? error.message : String(error);
-      this.#link.tell({ kind: "failed", id: command.id, code: code.slice(0, 64), message: message.slice(0, 2000) });
+      this.#link.tell({
+        kind: "failed",
+        id: command.id,
+        code: code.slice(0, 64),
+        message: message.slice(0, 2000),
+      });
     }
   }
 
@@ -80,7 +85,12 @@ export class CommandDesk {
   async #start(command: CommandOf<"start">): Promise<{ pid: number }> {
     if (this.#harness !== undefined) throw new Error("a harness was started already");
     const { program, args, env } = command;
-    this.#harness = await HarnessProcess.start(this.#link, { program, args, env, cwd: this.#config.workspace });
+    this.#harness = await HarnessProcess.start(this.#link, {
+      program,
+      args,
+      env,
+      cwd: this.#config.workspace,
+    });
     return { pid: this.#harness.pid };
   }
 

@@ -1,6 +1,7 @@
 /** Unpacks a tar stream from the sidecar; loaded only where there is something to unpack. */
-import { buffer } from "node:stream/consumers";
+
 import { Readable } from "node:stream";
+import { buffer } from "node:stream/consumers";
 import { extract } from "tar-stream";
 import { type FillFile, fillWorkspace } from "./workspace/fill-workspace.ts";
 

@@ -24,7 +24,11 @@ export function readCommand(line: string): GuardCommand {
 /** Throws when the guard was started by hand or by something that is not the sidecar. */
 export function readConfig(argument: string | undefined): GuardConfig {
   const value: unknown = JSON.parse(argument ?? "null");
-  if (!isRecord(value) || typeof value["workspace"] !== "string" || typeof value["ownsPidNamespace"] !== "boolean") {
+  if (
+    !isRecord(value) ||
+    typeof value["workspace"] !== "string" ||
+    typeof value["ownsPidNamespace"] !== "boolean"
+  ) {
     throw new Error("the guard is started by the sidecar only");
   }
   return value as GuardConfig; // beside the check above; the sidecar made it from the same type

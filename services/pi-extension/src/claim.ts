@@ -1,7 +1,6 @@
 /** Reads a claim from Pi's input; the sidecar has validated it, so this only tells shapes apart. */
 import type { Claim } from "#contract/extension";
-
-const CLAIM_PREFIX = "pillion-claim:";
+import { CLAIM_PREFIX } from "#contract/extension-words";
 
 /** A claim, or `none` for ordinary text, or `broken` for something that begins like a claim and is not one. */
 export function readClaim(text: string): Claim | "none" | "broken" {
@@ -19,7 +18,9 @@ function isClaim(value: unknown): value is Claim {
   const claim = value as Record<string, unknown>;
   const isText = (key: string) => typeof claim[key] === "string";
   return (
-    ["nonce", "provider", "model", "api", "baseUrl", "placeholder", "thinking", "instructions"].every(isText) &&
+    ["nonce", "provider", "model", "api", "baseUrl", "placeholder", "thinking", "instructions"].every(
+      isText,
+    ) &&
     Array.isArray(claim["tools"]) &&
     claim["tools"].every((tool) => typeof tool === "string") &&
     Array.isArray(claim["skills"])

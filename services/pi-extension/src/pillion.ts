@@ -1,11 +1,9 @@
 /** The extension inside every Pi: keeps it closed until one claim opens it, then holds the claim's policy. */
 import type { ExtensionAPI, ExtensionContext } from "@earendil-works/pi-coding-agent";
 import type { Claim, UsageReport } from "#contract/extension";
-import { findTool } from "./find-tool.ts";
+import { PROOF_COMMAND_PREFIX, USAGE_STATUS_KEY } from "#contract/extension-words";
 import { readClaim } from "./claim.ts";
-
-const USAGE_STATUS_KEY = "pillion-usage";
-const PROOF_COMMAND_PREFIX = "pillion-";
+import { findTool } from "./find-tool.ts";
 
 export default function pillion(pi: ExtensionAPI): void {
   let claim: Claim | undefined;

@@ -29,8 +29,12 @@ export async function serve(flags: Readonly<Record<string, string | undefined>>)
     const sidecar = await openSidecar({ ...base, onFatal: (err) => endAtOnce(log, err) });
     const listening = await sidecar.listen();
     warnOfWeakSettings(settings, sidecar, log);
-    log.info({ address: listening.address.url, sandbox: sidecar.sandbox, settings: toPublicSettings(settings) }, "ready");
-    if (process.stderr.isTTY || settings.logLevel !== "silent") process.stderr.write(toWelcome(listening.address.url, settings, sidecar));
+    log.info(
+      { address: listening.address.url, sandbox: sidecar.sandbox, settings: toPublicSettings(settings) },
+      "ready",
+    );
+    if (process.stderr.isTTY || settings.logLevel !== "silent")
+      process.stderr.write(toWelcome(listening.address.url, settings, sidecar));
     stopOnSignals(async () => {
       log.info("stopping");
       await sidecar.drain(settings.drainMs);
@@ -77,7 +81,9 @@ async function runIn(base: Base, draft: RequestDraft, options: RunOptions): Prom
     await showResult(sidecar, run, options);
     return toExitCode(run);
   } catch (error) {
-    const fault = toFault(error instanceof SyntaxError ? new Error("the request is not JSON", { cause: error }) : error);
+    const fault = toFault(
+      error instanceof SyntaxError ? new Error("the request is not JSON", { cause: error }) : error,
+    );
     process.stderr.write(`pillion: ${fault.message}\n`);
     if (options.json) process.stdout.write(`${JSON.stringify(toProblem(fault))}\n`);
     for (const { path, message } of fault.errors ?? []) process.stderr.write(`  ${path}: ${message}\n`);
@@ -103,7 +109,10 @@ async function showResult(sidecar: Sidecar, run: Run, options: RunOptions): Prom
   }
   if (options.json) process.stdout.write(`${JSON.stringify(run)}\n`);
   else if (!options.stream) process.stdout.write(`${run.output ?? ""}\n`);
-  if (!options.json) process.stderr.write(toSummary(run, changes, { colours: wantsColours(process.env, process.stderr.isTTY) }));
+  if (!options.json)
+    process.stderr.write(
+      toSummary(run, changes, { colours: wantsColours(process.env, process.stderr.isTTY) }),
+    );
 }
 
 /** The path was checked where the list was made: relative, without `..`. */
@@ -131,14 +140,18 @@ function warnOfWeakSettings(settings: Settings, sidecar: Sidecar, log: Log): voi
   if (settings.token === undefined && !isLoopback(settings.host) && !settings.allowAnonymous) {
     log.warn("no PILLION_TOKEN beyond loopback: only the probes are answered");
   }
-  if (sidecar.sandbox === null) log.error("no sandbox can be had: every run will be refused (isolation_unavailable)");
-  else if (!sidecar.sandbox.isolated) log.warn({ missing: sidecar.sandbox.missing }, "runs are NOT isolated, by setting");
+  if (sidecar.sandbox === null)
+    log.error("no sandbox can be had: every run will be refused (isolation_unavailable)");
+  else if (!sidecar.sandbox.isolated)
+    log.warn({ missing: sidecar.sandbox.missing }, "runs are NOT isolated, by setting");
 }
 
 function toWelcome(url: string, settings: Settings, sidecar: Sidecar): string {
   const place = sidecar.sandbox;
   const sandbox =
-    place === null ? "none: runs are refused" : `${place.kind}${place.isolated ? "" : " WITHOUT isolation"} (${place.detail})`;
+    place === null
+      ? "none: runs are refused"
+      : `${place.kind}${place.isolated ? "" : " WITHOUT isolation"} (${place.detail})`;
   const auth = settings.token === undefined ? "" : ' -H "authorization: Bearer $PILLION_TOKEN"';
   const body = JSON.stringify({ model: "demo/tour", prompt: "Show me around" });
   const attempt = settings.demoModel

@@ -12,12 +12,15 @@ export function findProductDir(): string {
   const found = [join(PROGRAM_DIR, "product"), join(PROGRAM_DIR, "../../../dist/product")].find((path) =>
     existsSync(join(path, "guard/main.mjs")),
   );
-  if (found === undefined) throw new Error("There is no build of the sandbox parts; run `npm run setup`, then `npm run build`.");
+  if (found === undefined)
+    throw new Error("There is no build of the sandbox parts; run `npm run setup`, then `npm run build`.");
   return found;
 }
 
 export function readVersion(): string {
-  const file = ["../package.json", "../../../package.json"].map((path) => join(PROGRAM_DIR, path)).find(existsSync);
+  const file = ["../package.json", "../../../package.json"]
+    .map((path) => join(PROGRAM_DIR, path))
+    .find(existsSync);
   if (file === undefined) return "0.0.0";
   return z.object({ version: z.string() }).parse(JSON.parse(readFileSync(file, "utf8"))).version;
 }

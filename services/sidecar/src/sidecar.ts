@@ -55,7 +55,8 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
   ]);
   held.use(journal);
   const recovered = await recover(journal, places);
-  if (recovered.lostRuns > 0 || recovered.sweptProcesses > 0) log.warn(recovered, "recovered from an earlier end");
+  if (recovered.lostRuns > 0 || recovered.sweptProcesses > 0)
+    log.warn(recovered, "recovered from an earlier end");
   const results = await openResults(join(settings.home, "results"));
   const pi = new PiHarness(productDir);
   const providers = readProviderList(settings.configDir);
@@ -115,7 +116,11 @@ function toPlaces(settings: Settings, productDir: string): PlaceKind[] {
     nodePath: process.execPath,
     instance: createHash("sha256").update(settings.home).digest("hex").slice(0, 12),
   };
-  const local = new LocalPlaces({ ...common, uidBase: settings.uidBase, hidden: [settings.home, settings.configDir] });
+  const local = new LocalPlaces({
+    ...common,
+    uidBase: settings.uidBase,
+    hidden: [settings.home, settings.configDir],
+  });
   return settings.allowUnisolated ? [local, new UnisolatedPlaces(common)] : [local];
 }
 
@@ -141,11 +146,16 @@ function toProfileContext(settings: Settings, providers: ProviderList) {
     allowedPrograms: settings.allowedPrograms,
     privateTargets: settings.privateTargets,
     credentials: settings.credentials ?? [],
-    providerKeys: Object.fromEntries(Object.entries(keys).flatMap(([id, key]) => (key === undefined ? [] : [[id, key]]))),
+    providerKeys: Object.fromEntries(
+      Object.entries(keys).flatMap(([id, key]) => (key === undefined ? [] : [[id, key]])),
+    ),
   };
 }
 
-function guardSecrets(redactor: Redactor, secrets: readonly string[]): { redact<T>(value: T): T } & Disposable {
+function guardSecrets(
+  redactor: Redactor,
+  secrets: readonly string[],
+): { redact<T>(value: T): T } & Disposable {
   for (const secret of secrets) redactor.add(secret);
   return {
     // Redaction changes texts only: what comes out has the shape that went in.
@@ -156,7 +166,12 @@ function guardSecrets(redactor: Redactor, secrets: readonly string[]): { redact<
   };
 }
 
-function toCapabilities(settings: Settings, places: PlaceList, providers: ProviderList, version: string): Capabilities {
+function toCapabilities(
+  settings: Settings,
+  places: PlaceList,
+  providers: ProviderList,
+  version: string,
+): Capabilities {
   const keys: Record<string, string | undefined> = {
     openai: settings.openaiApiKey,
     anthropic: settings.anthropicApiKey,
@@ -183,7 +198,11 @@ function toCapabilities(settings: Settings, places: PlaceList, providers: Provid
       steps: settings.steps,
       requestBytes: settings.requestBytes,
     },
-    providers: Object.entries(providers).map(([id, { api }]) => ({ id, api, keyConfigured: keys[id] !== undefined })),
+    providers: Object.entries(providers).map(([id, { api }]) => ({
+      id,
+      api,
+      keyConfigured: keys[id] !== undefined,
+    })),
     demoModel: settings.demoModel,
   };
 }

@@ -1,5 +1,4 @@
-/**
- * The contents that a diff is made against, one after another in a single file.
+/** The contents that a diff is made against, one after another in a single file.
  *
  * One file because creating thousands costs more than all the rest of a snapshot (10,000 small files: 1.2 to 7 s as
  * copies, 0.2 s here). The agent runs as the same user and may change the file: the digests stay in the guard's memory,

@@ -1,5 +1,4 @@
-/**
- * A directory held open, and its children reached through it.
+/** A directory held open, and its children reached through it.
  *
  * `O_NOFOLLOW` guards only the last part of a path, and the tree may be rearranged while it is read.
  * So no path of several parts is ever given to the kernel: each directory is opened by itself, and a child is

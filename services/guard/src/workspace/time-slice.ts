@@ -1,5 +1,4 @@
-/**
- * Lets the event loop turn while a tree is read with synchronous calls.
+/** Lets the event loop turn while a tree is read with synchronous calls.
  * Those are 3 to 10 times quicker than the asynchronous ones for many small files, but the guard has streams to serve.
  */
 import { setImmediate } from "node:timers/promises";

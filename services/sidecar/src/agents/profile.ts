@@ -2,7 +2,13 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { type Credential, type ModelPrice, type ModelRequest, ToolName, WRITING_TOOLS } from "#contract/agent";
+import {
+  type Credential,
+  type ModelPrice,
+  type ModelRequest,
+  ToolName,
+  WRITING_TOOLS,
+} from "#contract/agent";
 import type { ModelApi } from "#contract/extension";
 import type { RunRequest } from "#contract/run";
 import { Fault } from "../kernel/fault.ts";
@@ -80,14 +86,18 @@ export function resolveProfile(request: RunRequest, context: ProfileContext): Pr
   const { model, endpoint } = resolveModel(request, context);
   const tools = resolveTools(request, context, hasShell);
   const wanted = request.agent?.skills ?? context.defaults.skills.map((name) => ({ name }));
-  const skills = wanted.map((skill, index) => resolveSkill(skill, `/agent/skills/${index}`, context.skillsDir));
+  const skills = wanted.map((skill, index) =>
+    resolveSkill(skill, `/agent/skills/${index}`, context.skillsDir),
+  );
   refuseDoubles(skills);
   return {
     model,
     endpoint,
     tools,
     skills,
-    instructions: [context.defaults.instructions, request.agent?.instructions ?? ""].filter(Boolean).join("\n\n"),
+    instructions: [context.defaults.instructions, request.agent?.instructions ?? ""]
+      .filter(Boolean)
+      .join("\n\n"),
     thinking: request.agent?.reasoning ?? context.defaults.reasoning,
     hasShell: tools.includes("bash"),
   };
@@ -100,11 +110,15 @@ function mayRunShell(request: RunRequest, context: ProfileContext): boolean {
     const path = `/execution/allowedPrograms/${index}`;
     if (!context.allowedPrograms.includes(program)) {
       const message = "the operator does not allow this program (PILLION_ALLOWED_PROGRAMS)";
-      throw new Fault("execution_disabled", `"${program}" may not be run: ${message}.`, { errors: [{ path, message }] });
+      throw new Fault("execution_disabled", `"${program}" may not be run: ${message}.`, {
+        errors: [{ path, message }],
+      });
     }
     if (program !== "bash") {
       const message = "only `bash` is implemented yet";
-      throw new Fault("invalid_request", `"${program}" cannot be used: ${message}.`, { errors: [{ path, message }] });
+      throw new Fault("invalid_request", `"${program}" cannot be used: ${message}.`, {
+        errors: [{ path, message }],
+      });
     }
   });
   return wanted.includes("bash");
@@ -115,13 +129,17 @@ function resolveTools(request: RunRequest, context: ProfileContext, hasShell: bo
   const isReader = request.role === "reader";
   if (asked === undefined) {
     const usual = [...context.defaults.tools, ...(hasShell ? (["bash"] as const) : [])];
-    return usual.filter((tool) => !(isReader && WRITING_TOOLS.includes(tool)) && (tool !== "bash" || hasShell));
+    return usual.filter(
+      (tool) => !(isReader && WRITING_TOOLS.includes(tool)) && (tool !== "bash" || hasShell),
+    );
   }
   asked.forEach((tool, index) => {
     const path = `/agent/tools/${index}`;
     if (isReader && WRITING_TOOLS.includes(tool)) {
       const message = "a reader has no tool that writes";
-      throw new Fault("invalid_request", `"${tool}" cannot be given: ${message}.`, { errors: [{ path, message }] });
+      throw new Fault("invalid_request", `"${tool}" cannot be given: ${message}.`, {
+        errors: [{ path, message }],
+      });
     }
     if (tool === "bash" && !hasShell) {
       const message = "bash must be named in execution.allowedPrograms and allowed by the operator";
@@ -143,7 +161,10 @@ function resolveModel(request: RunRequest, context: ProfileContext): Pick<Profil
   const api = wanted.api ?? provider?.api;
   if (baseUrl === undefined || api === undefined) {
     const known = [...Object.keys(context.providers), ...(context.demoModel ? ["demo"] : [])].join(", ");
-    throw badField("/model", `the provider "${id}" is not configured; known: ${known}; or give baseUrl and api`);
+    throw badField(
+      "/model",
+      `the provider "${id}" is not configured; known: ${known}; or give baseUrl and api`,
+    );
   }
   const facts = provider?.models?.[name];
   const url = new URL(baseUrl);
@@ -160,13 +181,22 @@ function resolveModel(request: RunRequest, context: ProfileContext): Pick<Profil
     endpoint: {
       kind: "http",
       baseUrl: url,
-      header: resolveHeader(request, context, { id, provider, url, api, isOwn: wanted.baseUrl !== undefined }),
+      header: resolveHeader(request, context, {
+        id,
+        provider,
+        url,
+        api,
+        isOwn: wanted.baseUrl !== undefined,
+      }),
       privateAllowed: mayReach(url, wanted.baseUrl !== undefined, context),
     },
   };
 }
 
-function resolveDemo(wanted: Exclude<ModelRequest, string>, context: ProfileContext): Pick<Profile, "model" | "endpoint"> {
+function resolveDemo(
+  wanted: Exclude<ModelRequest, string>,
+  context: ProfileContext,
+): Pick<Profile, "model" | "endpoint"> {
   if (wanted.name !== DEMO_MODEL) throw badField("/model", `the demo model is called ${DEMO_MODEL}`);
   if (!context.demoModel) throw badField("/model", "the demo model is switched off here");
   if (wanted.baseUrl !== undefined) throw badField("/model/baseUrl", "the demo model has no endpoint");
@@ -192,7 +222,10 @@ function mayReach(url: URL, isRequestsOwn: boolean, context: ProfileContext): bo
   }
   if (!isRequestsOwn || context.privateTargets.includes(url.origin)) return true;
   if (url.protocol !== "https:") {
-    throw new Fault("forbidden", "The model's base URL must be https, unless the operator lists its origin (PILLION_PRIVATE_TARGETS).");
+    throw new Fault(
+      "forbidden",
+      "The model's base URL must be https, unless the operator lists its origin (PILLION_PRIVATE_TARGETS).",
+    );
   }
   return false;
 }
@@ -207,7 +240,10 @@ function resolveHeader(
 ): { name: string; value: string } | null {
   request.credentials?.forEach((credential, index) => {
     if (credential.host === url.host) return;
-    throw badField(`/credentials/${index}/host`, "only the model provider's host can be reached in this version");
+    throw badField(
+      `/credentials/${index}/host`,
+      "only the model provider's host can be reached in this version",
+    );
   });
   const own = request.credentials?.at(-1);
   const kept = own ?? (isOwn ? undefined : context.credentials.find(({ host }) => host === url.host));
@@ -235,5 +271,7 @@ function refuseDoubles(skills: readonly ResolvedSkill[]): void {
 }
 
 function badField(path: string, message: string): Fault {
-  return new Fault("invalid_request", `The request is not valid: ${message}.`, { errors: [{ path, message }] });
+  return new Fault("invalid_request", `The request is not valid: ${message}.`, {
+    errors: [{ path, message }],
+  });
 }

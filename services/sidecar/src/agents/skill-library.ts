@@ -36,7 +36,8 @@ export function resolveSkill(skill: Skill, path: string, skillsDir: string): Res
 
 function readSkill(name: string, skillsDir: string, refuse: (message: string) => Fault): ResolvedSkill {
   const directory = join(skillsDir, name);
-  if (!statSync(join(directory, "SKILL.md"), { throwIfNoEntry: false })?.isFile()) throw refuse("there is no such skill");
+  if (!statSync(join(directory, "SKILL.md"), { throwIfNoEntry: false })?.isFile())
+    throw refuse("there is no such skill");
   const files = readFiles(directory, refuse);
   const text = files.find((file) => file.path === "SKILL.md")?.content.toString("utf8") ?? "";
   const front = /^---\n([\s\S]*?)\n---(\n|$)/.exec(text)?.[1];
@@ -45,14 +46,20 @@ function readSkill(name: string, skillsDir: string, refuse: (message: string) =>
   return { name, description: parsed.data.description, files };
 }
 
-function readFiles(directory: string, refuse: (message: string) => Fault): { path: string; content: Buffer }[] {
-  const entries = readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+function readFiles(
+  directory: string,
+  refuse: (message: string) => Fault,
+): { path: string; content: Buffer }[] {
+  const entries = readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) =>
+    entry.isFile(),
+  );
   if (entries.length > MAX_SKILL_FILES) throw refuse("it has too many files");
   const files = entries.map((entry) => {
     const full = join(entry.parentPath, entry.name);
     return { path: full.slice(directory.length + 1), content: readFileSync(full) };
   });
-  if (files.reduce((sum, file) => sum + file.content.length, 0) > MAX_SKILL_BYTES) throw refuse("it is too large");
+  if (files.reduce((sum, file) => sum + file.content.length, 0) > MAX_SKILL_BYTES)
+    throw refuse("it is too large");
   return files;
 }
 

@@ -1,8 +1,13 @@
 /** Carries a run's model calls to its provider and nothing else; the placeholder becomes the real key here. */
 import { lookup } from "node:dns";
-import { type ClientRequest, type IncomingMessage, type ServerResponse, request as httpRequest } from "node:http";
+import {
+  type ClientRequest,
+  request as httpRequest,
+  type IncomingMessage,
+  type ServerResponse,
+} from "node:http";
 import { request as httpsRequest } from "node:https";
-import type { LookupFunction } from "node:net";
+import { isIP, type LookupFunction } from "node:net";
 import { pipeline } from "node:stream";
 import { z } from "zod";
 import type { ModelApi } from "#contract/extension";
@@ -20,7 +25,14 @@ const CALL_PATH: Record<ModelApi, string> = {
   "anthropic-messages": "/v1/messages",
 };
 const MAX_BODY_BYTES = 64 * 1024 * 1024;
-const REQUEST_HEADERS = ["content-type", "accept", "anthropic-version", "anthropic-beta", "openai-beta", "user-agent"];
+const REQUEST_HEADERS = [
+  "content-type",
+  "accept",
+  "anthropic-version",
+  "anthropic-beta",
+  "openai-beta",
+  "user-agent",
+];
 const RESPONSE_HEADERS = ["content-type", "retry-after", "request-id", "x-request-id"];
 const CallBody = z.looseObject({ model: z.string() });
 
@@ -42,10 +54,13 @@ export async function forwardModelCall(
   const body = await readBody(request);
   if (body === null) return refuse(response, 413, "The model call is too large.");
   const call = toCall(body);
-  if (call?.model !== model) return refuse(response, 403, "Only calls of this run's own model are forwarded.");
+  if (call?.model !== model)
+    return refuse(response, 403, "Only calls of this run's own model are forwarded.");
   if (!lease.request.onModelCall()) return refuse(response, 403, "The run's steps are used up.");
   if (upstream.kind === "demo") return answerAsDemo(call, response);
-  const target = new URL(`${upstream.baseUrl.href.replace(/\/$/, "")}${CALL_PATH[api]}${query ? `?${query}` : ""}`);
+  const target = new URL(
+    `${upstream.baseUrl.href.replace(/\/$/, "")}${CALL_PATH[api]}${query ? `?${query}` : ""}`,
+  );
   forward(lease, upstream, target, request, body, response);
 }
 
@@ -57,6 +72,11 @@ function forward(
   body: Buffer,
   response: ServerResponse,
 ): void {
+  // Node looks a name up, but dials a literal address without asking; it is checked here.
+  const literal = target.hostname.replace(/^\[|\]$/g, "");
+  if (!upstream.privateAllowed && isIP(literal) !== 0 && !isPublicAddress(literal)) {
+    return refuse(response, 502, "The model's provider cannot be reached (ADDRESS_REFUSED).");
+  }
   const headers: Record<string, string> = {
     ...pick(request.headers, REQUEST_HEADERS),
     "accept-encoding": "identity", // an encoded answer could not be scrubbed
@@ -71,12 +91,15 @@ function forward(
     ...(upstream.privateAllowed ? {} : { lookup: lookupPublic }),
   });
   response.once("close", () => outgoing.destroy());
-  outgoing.once("error", (error) => refuse(response, 502, `The model's provider cannot be reached (${toCode(error)}).`));
+  outgoing.once("error", (error) =>
+    refuse(response, 502, `The model's provider cannot be reached (${toCode(error)}).`),
+  );
   outgoing.once("response", (incoming) => {
     response.writeHead(incoming.statusCode ?? 502, pick(incoming.headers, RESPONSE_HEADERS));
     response.flushHeaders();
     const secret = upstream.header?.value.replace(/^Bearer\s+/i, "");
-    const steps = secret === undefined ? [incoming, response] : [incoming, new SecretScrubber(secret), response];
+    const steps =
+      secret === undefined ? [incoming, response] : [incoming, new SecretScrubber(secret), response];
     // A cut answer must look cut inside too: the connection is destroyed, not ended.
     pipeline(steps, (error) => error && response.destroy());
   });
@@ -150,6 +173,9 @@ export function refuse(response: ServerResponse, status: number, message: string
     return;
   }
   const body = JSON.stringify({ type: "error", error: { type: "pillion_refused", message } });
-  response.writeHead(status, { "content-type": "application/json", "content-length": Buffer.byteLength(body) });
+  response.writeHead(status, {
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(body),
+  });
   response.end(body);
 }

@@ -1,9 +1,10 @@
 /** How the conductor speaks with any agent program: started closed, opened by one claim, then prompted. */
+
+import type { ModelPrice } from "#contract/agent";
 import type { EventBody } from "#contract/event";
 import type { ClaimSkill, ModelApi } from "#contract/extension";
 import type { HarnessId, HarnessInfo, RunHarness } from "#contract/harness";
 import type { Exit } from "#contract/run";
-import type { ModelPrice } from "#contract/agent";
 import type { Fault } from "../kernel/fault.ts";
 import type { Sandbox } from "../sandboxes/sandbox.ts";
 

@@ -41,9 +41,9 @@ export function changeHandlers({
     getRunFile: async (context) => {
       const path = readFilePath(context);
       const { size, stream } = await runs.openFile(readRunId(context), path);
-      return toDownload(context, exactly(size, stream), stream, {
+      return toDownload(context, size === null ? stream : exactly(size, stream), stream, {
         ...toDownloadHeaders(MEDIA.bytes, path.split("/").at(-1) ?? ""),
-        "content-length": String(size),
+        ...(size === null ? {} : { "content-length": String(size) }),
       });
     },
 

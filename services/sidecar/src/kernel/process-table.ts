@@ -1,6 +1,7 @@
 /** Processes of this machine, told apart by more than their pid: a pid alone may by now be somebody else's. */
-import { readdir, readFile } from "node:fs/promises";
+
 import { readFileSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
 
 export type ProcessId = {
   readonly pid: number;
@@ -42,7 +43,10 @@ export async function readMarkedIds(mark: string): Promise<ProcessId[]> {
 export async function readChildPids(pid: number): Promise<ProcessId[]> {
   try {
     const children = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
-    const ids = children.split(" ").filter(Boolean).map((child) => readProcessId(Number(child)));
+    const ids = children
+      .split(" ")
+      .filter(Boolean)
+      .map((child) => readProcessId(Number(child)));
     return ids.filter((id) => id !== undefined);
   } catch {
     return [];

@@ -65,7 +65,11 @@ function openLease(run: ActiveRun, limits: LimitWatch): Lease {
 }
 
 /** The harness starts, closed, while the workspace is being filled: it does nothing before its claim. */
-async function startHarness(run: ActiveRun, sandbox: Sandbox, parts: ConductorParts): Promise<StartedHarness> {
+async function startHarness(
+  run: ActiveRun,
+  sandbox: Sandbox,
+  parts: ConductorParts,
+): Promise<StartedHarness> {
   const filled = fillWorkspace(run, sandbox);
   filled.catch(() => undefined);
   const started = await parts.harness.start(sandbox, { tools: run.profile.tools, signal: run.stopped });
@@ -81,7 +85,8 @@ async function fillWorkspace(run: ActiveRun, sandbox: Sandbox): Promise<void> {
 
 async function prepare(run: ActiveRun, sandbox: Sandbox, harness: StartedHarness, lease: Lease) {
   const { extensionSha256 } = harness;
-  const receipt = extensionSha256 === null ? sandbox.receipt : { ...sandbox.receipt, harness: { extensionSha256 } };
+  const receipt =
+    extensionSha256 === null ? sandbox.receipt : { ...sandbox.receipt, harness: { extensionSha256 } };
   await run.notePlace(receipt, harness.harness);
   const { model, tools, instructions, skills, thinking } = run.profile;
   return harness.claim({

@@ -1,5 +1,4 @@
-/**
- * The journal's own thread: the only holder of the database, because node:sqlite is synchronous.
+/** The journal's own thread: the only holder of the database, because node:sqlite is synchronous.
  * Start-up counts, so this file imports node's own modules only; what it stores is JSON text it never looks into.
  */
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";

@@ -1,9 +1,9 @@
 /** At start: runs that a crash left open end as `lost`, and what is left of their sandboxes is swept. */
 import { Fault, toProblem } from "../kernel/fault.ts";
 import type { PlaceList } from "../sandboxes/place-list.ts";
-import { createLostReport } from "./lost-report.ts";
 import { EventLog } from "./event-log.ts";
 import type { Journal } from "./journal.ts";
+import { createLostReport } from "./lost-report.ts";
 
 export type Recovered = { readonly lostRuns: number; readonly sweptProcesses: number };
 
@@ -12,7 +12,9 @@ export async function recover(journal: Journal, places: PlaceList): Promise<Reco
   const sweptProcesses = await places.sweep();
   const open = await journal.readOpenRuns();
   for (const run of open) {
-    const failure = toProblem(new Fault("lost", "The service ended while the run was going on."), { runId: run.id });
+    const failure = toProblem(new Fault("lost", "The service ended while the run was going on."), {
+      runId: run.id,
+    });
     const report = createLostReport(run, failure);
     const log = new EventLog({ journal, runId: run.id, lastSeq: run.lastSeq, report: () => report });
     await log.append({

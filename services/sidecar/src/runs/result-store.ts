@@ -3,8 +3,8 @@ import { createReadStream, createWriteStream } from "node:fs";
 import { mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Readable, Transform } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { text } from "node:stream/consumers";
+import { pipeline } from "node:stream/promises";
 import { extract } from "tar-stream";
 import { z } from "zod";
 import { ChangedFile, type ChangedFiles } from "#contract/run";
@@ -44,7 +44,9 @@ export class ResultStore {
   async #keepContents(draft: string, sandbox: Sandbox, files: readonly ChangedFile[]): Promise<void> {
     const diff = await sandbox.openDiff();
     await pipeline(diff, bound(MAX_DIFF_BYTES), createWriteStream(join(draft, "diff.patch")));
-    const paths = files.filter(({ change, kind }) => change !== "deleted" && kind === "file").map(({ path }) => path);
+    const paths = files
+      .filter(({ change, kind }) => change !== "deleted" && kind === "file")
+      .map(({ path }) => path);
     if (paths.length === 0) return;
     const tar = await sandbox.openTar(paths);
     await pipeline(tar, bound(this.#maxTarBytes), createWriteStream(join(draft, "files.tar")));
@@ -65,7 +67,8 @@ export class ResultStore {
   async openTar(runId: string): Promise<Readable> {
     await this.readChanges(runId);
     const file = join(this.#directory, runId, "files.tar");
-    if ((await stat(file).catch(() => undefined)) === undefined) throw new Fault("not_found", "The run left no changed files.");
+    if ((await stat(file).catch(() => undefined)) === undefined)
+      throw new Fault("not_found", "The run left no changed files.");
     return createReadStream(file);
   }
 
@@ -95,7 +98,9 @@ export class ResultStore {
   /** Drops what an interrupted `keep` left. */
   async sweep(readNames: () => Promise<string[]>): Promise<void> {
     const drafts = (await readNames()).filter((name) => name.endsWith(".draft"));
-    await Promise.all(drafts.map((name) => rm(join(this.#directory, name), { recursive: true, force: true })));
+    await Promise.all(
+      drafts.map((name) => rm(join(this.#directory, name), { recursive: true, force: true })),
+    );
   }
 }
 
@@ -117,7 +122,8 @@ function bound(maxBytes: number): Transform {
   return new Transform({
     transform(chunk: Buffer, _encoding, done) {
       size += chunk.length;
-      if (size > maxBytes) done(new Fault("too_large", "The workspace's changes are larger than may be kept."));
+      if (size > maxBytes)
+        done(new Fault("too_large", "The workspace's changes are larger than may be kept."));
       else done(null, chunk);
     },
   });

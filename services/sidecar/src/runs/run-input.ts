@@ -32,8 +32,13 @@ export function toStoredRequest(request: RunRequest): unknown {
     ...rest,
     workspace:
       workspace.kind === "files"
-        ? { kind: "files", files: workspace.files.map(({ path, content }) => ({ path, chars: content.length })) }
+        ? {
+            kind: "files",
+            files: workspace.files.map(({ path, content }) => ({ path, chars: content.length })),
+          }
         : workspace,
-    ...(credentials === undefined ? {} : { credentials: credentials.map(({ host, header }) => ({ host, header })) }),
+    ...(credentials === undefined
+      ? {}
+      : { credentials: credentials.map(({ host, header }) => ({ host, header })) }),
   };
 }

@@ -66,7 +66,13 @@ export class RunRegistry implements RunStore {
       const id = createRunId();
       const spec = await toSandboxSpec(id, request, profile, options);
       const secrets = options.guardSecrets(toSecrets(request, profile));
-      const run = new ActiveRun({ id, request, profile, createdMs: Date.now(), redact: (value) => secrets.redact(value) });
+      const run = new ActiveRun({
+        id,
+        request,
+        profile,
+        createdMs: Date.now(),
+        redact: (value) => secrets.redact(value),
+      });
       await this.#record(run).catch((error: unknown) => {
         secrets[Symbol.dispose]();
         throw error;
@@ -93,7 +99,9 @@ export class RunRegistry implements RunStore {
 
   watch(id: string, after: number, signal: AbortSignal): AsyncIterable<RunEvent> {
     const live = this.#live.get(id);
-    return live === undefined ? readToEnd(this.#options.journal, id, after, signal) : live.log.watch(after, signal);
+    return live === undefined
+      ? readToEnd(this.#options.journal, id, after, signal)
+      : live.log.watch(after, signal);
   }
 
   async waitForEnd(id: string, signal: AbortSignal): Promise<Run> {
@@ -125,17 +133,19 @@ export class RunRegistry implements RunStore {
     return readDiffText(await sandbox.openDiff());
   }
 
-  async openFile(id: string, path: string): Promise<{ size: number; stream: Readable }> {
+  async openFile(id: string, path: string): Promise<{ size: number | null; stream: Readable }> {
     const sandbox = await this.#liveSandbox(id);
     if (sandbox === undefined) return this.#options.results.openFile(id, path);
-    return { size: -1, stream: await sandbox.openFile(path) };
+    return { size: null, stream: await sandbox.openFile(path) };
   }
 
   async openTar(id: string): Promise<Readable> {
     const sandbox = await this.#liveSandbox(id);
     if (sandbox === undefined) return this.#options.results.openTar(id);
     const { files } = await readChangeList(await sandbox.openChanges());
-    return sandbox.openTar(files.filter(({ change, kind }) => change !== "deleted" && kind === "file").map(({ path }) => path));
+    return sandbox.openTar(
+      files.filter(({ change, kind }) => change !== "deleted" && kind === "file").map(({ path }) => path),
+    );
   }
 
   async readiness(): Promise<Readiness> {
@@ -159,14 +169,17 @@ export class RunRegistry implements RunStore {
     const runs = [...this.#live.values()];
     const ended = Promise.all(runs.map((run) => run.ended));
     const timer = setTimeout(() => {
-      for (const run of runs) run.stop(new Fault("draining", "The service was shut down before the run was done."));
+      for (const run of runs)
+        run.stop(new Fault("draining", "The service was shut down before the run was done."));
     }, graceMs);
     await ended.finally(() => clearTimeout(timer));
   }
 
   #refuseWhenFull(): void {
     if (this.#draining) {
-      throw new Fault("draining", "The service is shutting down and takes no new runs.", { retryAfterS: RETRY_AFTER_S });
+      throw new Fault("draining", "The service is shutting down and takes no new runs.", {
+        retryAfterS: RETRY_AFTER_S,
+      });
     }
     const { concurrency, queue } = this.#options;
     if (this.#live.size + this.#accepting < concurrency + queue) return;
@@ -248,14 +261,20 @@ export class RunRegistry implements RunStore {
     const run = await this.read(id);
     const live = this.#live.get(id);
     if (run.state === "ended" || live === undefined) return undefined;
-    if (live.sandbox !== undefined && (run.state === "running" || run.state === "waiting")) return live.sandbox;
-    throw new Fault("wrong_state", `The run is ${run.state}; its workspace cannot be read now.`, { retryAfterS: 1 });
+    if (live.sandbox !== undefined && (run.state === "running" || run.state === "waiting"))
+      return live.sandbox;
+    throw new Fault("wrong_state", `The run is ${run.state}; its workspace cannot be read now.`, {
+      retryAfterS: 1,
+    });
   }
 }
 
 function toSecrets(request: RunRequest, profile: Profile): string[] {
   const header = profile.endpoint.kind === "http" ? profile.endpoint.header : null;
-  const values = [...(request.credentials ?? []).map(({ value }) => value), ...(header === null ? [] : [header.value])];
+  const values = [
+    ...(request.credentials ?? []).map(({ value }) => value),
+    ...(header === null ? [] : [header.value]),
+  ];
   // The bare key is as secret as the header that carries it.
   return [...new Set(values.flatMap((value) => [value, value.replace(/^(Bearer|Basic)\s+/i, "")]))];
 }

@@ -41,8 +41,8 @@ export interface RunStore {
   remove(id: string): Promise<void>;
   /** What the run changed in its workspace, live or after its end. */
   readChanges(id: string): Promise<ChangedFiles>;
-  /** One changed file; throws not_found. */
-  openFile(id: string, path: string): Promise<{ size: number; stream: Readable }>;
+  /** One file; its size is null while the run goes on, because it may change. Throws not_found. */
+  openFile(id: string, path: string): Promise<{ size: number | null; stream: Readable }>;
   /** All changed files as a tar stream. */
   openTar(id: string): Promise<Readable>;
   /** Unified diff of all changes. */

@@ -124,7 +124,9 @@ export class ActiveRun {
   async notePlace(receipt: Receipt, harness: RunHarness): Promise<void> {
     this.#receipt = receipt;
     this.#harness = harness;
-    const where = receipt.isolated ? `an isolated ${receipt.kind} sandbox` : "NO isolation, by the operator's setting";
+    const where = receipt.isolated
+      ? `an isolated ${receipt.kind} sandbox`
+      : "NO isolation, by the operator's setting";
     const text = `${harness.id} ${harness.version} runs in ${where}.`;
     const level = receipt.isolated ? "info" : "warning";
     await this.tell({ type: "notice", level, topic: "sandbox", text, receipt, harness });

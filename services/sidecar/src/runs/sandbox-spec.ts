@@ -33,9 +33,13 @@ export async function toSandboxSpec(
 
 function refuseWhatIsNotEnforced({ sandbox }: RunRequest): void {
   if (sandbox.network === "open") {
-    throw new Fault("forbidden", "An open network is not allowed here; the run's own model is reachable without it.", {
-      errors: [{ path: "/sandbox/network", message: "only `none` is allowed" }],
-    });
+    throw new Fault(
+      "forbidden",
+      "An open network is not allowed here; the run's own model is reachable without it.",
+      {
+        errors: [{ path: "/sandbox/network", message: "only `none` is allowed" }],
+      },
+    );
   }
   for (const name of ["image", "cpus", "memory"] as const) {
     if (sandbox[name] === undefined) continue;
@@ -48,9 +52,13 @@ function refuseWhatIsNotEnforced({ sandbox }: RunRequest): void {
 
 /** Resolves symlinks before it compares: a link under a root that leads out of it is refused. */
 async function toAllowedPath(path: string, roots: readonly string[]): Promise<string> {
-  const refused = new Fault("forbidden", "The workspace is not a directory under a root that the operator allows (PILLION_WORKSPACE_ROOTS).", {
-    errors: [{ path: "/workspace/path", message: "not under an allowed root" }],
-  });
+  const refused = new Fault(
+    "forbidden",
+    "The workspace is not a directory under a root that the operator allows (PILLION_WORKSPACE_ROOTS).",
+    {
+      errors: [{ path: "/workspace/path", message: "not under an allowed root" }],
+    },
+  );
   const real = await realpath(path).catch(() => undefined);
   if (real === undefined || !roots.some((root) => isInside(root, real))) throw refused;
   return real;

@@ -6,7 +6,15 @@ import type { Receipt } from "#contract/sandbox";
 import { within } from "../kernel/deadline.ts";
 import { Fault } from "../kernel/fault.ts";
 import { GuardLink } from "./pipe/guard-link.ts";
-import type { FillFile, Place, PlaceKind, ProgramSpec, Sandbox, SandboxProcess, SandboxSpec } from "./sandbox.ts";
+import type {
+  FillFile,
+  Place,
+  PlaceKind,
+  ProgramSpec,
+  Sandbox,
+  SandboxProcess,
+  SandboxSpec,
+} from "./sandbox.ts";
 
 const STDERR_TAIL_CHARS = 4096;
 const HELLO_MS = 10_000;
@@ -81,7 +89,12 @@ class OpenSandbox implements Sandbox {
   }
 
   async start(program: ProgramSpec): Promise<SandboxProcess> {
-    await this.#link.ask({ op: "start", program: program.program, args: [...program.args], env: { ...program.env } });
+    await this.#link.ask({
+      op: "start",
+      program: program.program,
+      args: [...program.args],
+      env: { ...program.env },
+    });
     const [stdio, stderr] = await Promise.all([this.#link.stdio, this.#link.stderr]);
     const tail = keepTail(stderr);
     return {

@@ -39,14 +39,23 @@ export class PlaceList {
   choose(request: SandboxRequest): PlaceKind {
     const kind = request.kind === "auto" ? this.#operatorKind : request.kind;
     if (this.#operatorKind !== "auto" && kind !== this.#operatorKind) {
-      throw new Fault("sandbox_unavailable", `The operator's setting allows only ${this.#operatorKind} sandboxes.`);
+      throw new Fault(
+        "sandbox_unavailable",
+        `The operator's setting allows only ${this.#operatorKind} sandboxes.`,
+      );
     }
     const found = this.#find(kind);
     if (found !== undefined) return found.place;
     if (kind === "docker") {
-      throw new Fault("sandbox_unavailable", "Docker sandboxes are not implemented yet; nothing weaker is taken instead.");
+      throw new Fault(
+        "sandbox_unavailable",
+        "Docker sandboxes are not implemented yet; nothing weaker is taken instead.",
+      );
     }
-    throw new Fault("isolation_unavailable", `A run cannot be isolated on this machine, so it is refused. ${MEND}`);
+    throw new Fault(
+      "isolation_unavailable",
+      `A run cannot be isolated on this machine, so it is refused. ${MEND}`,
+    );
   }
 
   async sweep(): Promise<number> {

@@ -106,4 +106,3 @@ export interface Sandbox extends AsyncDisposable {
   /** Destroys the sandbox. Resolves when it was seen that nothing is left, throws sandbox_lost otherwise. */
   close(): Promise<void>;
 }
-

@@ -1,6 +1,7 @@
 /** From Pi's records to our events: a pure fold, tested on recorded traffic. */
 import type { EventBody } from "#contract/event";
-import { USAGE_STATUS_KEY, UsageReport } from "#contract/extension";
+import { UsageReport } from "#contract/extension";
+import { USAGE_STATUS_KEY } from "#contract/extension-words";
 import type { Usage } from "#contract/run";
 import type { PiBlock, PiMessage, PiRecord } from "./pi-records.ts";
 
@@ -20,7 +21,13 @@ export type PiFold = {
   readonly settled: boolean;
 };
 
-export const NO_USAGE: Usage = { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, costUsd: 0, modelCalls: 0 };
+export const NO_USAGE: Usage = {
+  inputTokens: 0,
+  outputTokens: 0,
+  cacheReadTokens: 0,
+  costUsd: 0,
+  modelCalls: 0,
+};
 
 export const EMPTY_FOLD: PiFold = {
   output: null,
@@ -45,25 +52,45 @@ export function foldPiRecord(fold: PiFold, record: PiRecord): PiStep {
       return {
         fold,
         events: [
-          { type: "tool.call", callId: record.toolCallId, tool: record.toolName, arguments: boundArguments(record.args) },
+          {
+            type: "tool.call",
+            callId: record.toolCallId,
+            tool: record.toolName,
+            arguments: boundArguments(record.args),
+          },
         ],
       };
     case "tool_execution_update": {
       const { text } = bound(toText(record.partialResult?.content ?? []));
-      return { fold, events: [{ type: "tool.update", callId: record.toolCallId, tool: record.toolName, text }] };
+      return {
+        fold,
+        events: [{ type: "tool.update", callId: record.toolCallId, tool: record.toolName, text }],
+      };
     }
     case "tool_execution_end":
       return { fold, events: [toToolResult(record)] };
     case "extension_ui_request":
-      return record.statusKey === USAGE_STATUS_KEY ? foldUsage(fold, record.statusText ?? "") : { fold, events: [] };
+      return record.statusKey === USAGE_STATUS_KEY
+        ? foldUsage(fold, record.statusText ?? "")
+        : { fold, events: [] };
     case "extension_error":
       return { fold: { ...fold, extensionError: `${record.event}: ${record.error}` }, events: [] };
     case "auto_retry_start":
-      return { fold, events: [{ type: "notice", level: "info", topic: "retry", text: `Retry ${record.attempt}` }] };
+      return {
+        fold,
+        events: [{ type: "notice", level: "info", topic: "retry", text: `Retry ${record.attempt}` }],
+      };
     case "compaction_start":
       return {
         fold,
-        events: [{ type: "notice", level: "info", topic: "compaction", text: "The conversation is being shortened." }],
+        events: [
+          {
+            type: "notice",
+            level: "info",
+            topic: "compaction",
+            text: "The conversation is being shortened.",
+          },
+        ],
       };
     case "agent_settled":
       return { fold: { ...fold, settled: true }, events: [] };
@@ -86,7 +113,9 @@ function foldMessage(fold: PiFold, message: PiMessage): PiStep {
   }
   if (message.role !== "assistant" || !("stopReason" in message)) return { fold, events: [] };
   const text = toText(message.content);
-  const thought = message.content.flatMap((block) => ("thinking" in block ? [block.thinking] : [])).join("\n");
+  const thought = message.content
+    .flatMap((block) => ("thinking" in block ? [block.thinking] : []))
+    .join("\n");
   return {
     fold: {
       ...fold,
@@ -152,6 +181,9 @@ function bound(text: string): { text: string; truncated: boolean } {
 /** A write of a large file would otherwise stand in the journal whole. */
 function boundArguments(args: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(
-    Object.entries(args).map(([name, value]) => [name, typeof value === "string" ? bound(value).text : value]),
+    Object.entries(args).map(([name, value]) => [
+      name,
+      typeof value === "string" ? bound(value).text : value,
+    ]),
   );
 }

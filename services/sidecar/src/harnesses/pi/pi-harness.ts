@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { z } from "zod";
 import type { EventBody } from "#contract/event";
-import { CLAIM_PREFIX, Claim, PROOF_COMMAND_PREFIX } from "#contract/extension";
+import { Claim } from "#contract/extension";
+import { CLAIM_PREFIX, PROOF_COMMAND_PREFIX } from "#contract/extension-words";
 import type { HarnessInfo, RunHarness } from "#contract/harness";
 import type { Exit } from "#contract/run";
 import { within } from "../../kernel/deadline.ts";
@@ -42,7 +43,10 @@ export class PiHarness implements Harness {
   constructor(productDir: string) {
     this.#productDir = productDir;
     if (!existsSync(join(productDir, CLI)) || !existsSync(join(productDir, EXTENSION))) {
-      throw new Fault("harness_unavailable", "Pi or its extension is missing from this build; run `npm start` again.");
+      throw new Fault(
+        "harness_unavailable",
+        "Pi or its extension is missing from this build; run `npm start` again.",
+      );
     }
     this.#extension = readFileSync(join(productDir, EXTENSION));
     this.#seed = readJitiSeed(productDir);
@@ -186,7 +190,10 @@ class StartedPi implements StartedHarness, OpenHarness {
     const wanted = `${PROOF_COMMAND_PREFIX}${claim.nonce}`;
     const proof = commands.find(({ name, source }) => name === wanted && source === "extension");
     if (proof?.sourceInfo.path !== this.#extensionPath) {
-      throw new Fault("extension_missing", "Pi did not prove that the policy extension holds; nothing was sent to a model.");
+      throw new Fault(
+        "extension_missing",
+        "Pi did not prove that the policy extension holds; nothing was sent to a model.",
+      );
     }
     const { model } = PiState.parse(await this.#rpc.ask({ type: "get_state" }));
     if (model?.provider !== claim.provider || model.id !== claim.model || model.baseUrl !== claim.baseUrl) {
@@ -194,7 +201,12 @@ class StartedPi implements StartedHarness, OpenHarness {
     }
   }
 
-  async #orExit<T>(ms: number, work: Promise<T>, code: "harness_not_started" | "harness_protocol", what: string): Promise<T> {
+  async #orExit<T>(
+    ms: number,
+    work: Promise<T>,
+    code: "harness_not_started" | "harness_protocol",
+    what: string,
+  ): Promise<T> {
     const late = () => new Fault(code, `${what} in time.`);
     return within(ms, this.#orCrash(work, code === "harness_not_started"), late);
   }
@@ -206,7 +218,8 @@ class StartedPi implements StartedHarness, OpenHarness {
     } catch (error) {
       if (!(error instanceof Fault) || error.code !== "harness_crashed") throw error;
       const exit = await this.#process.exited.catch(() => undefined);
-      if (exit === undefined) throw new Fault("sandbox_lost", "The sandbox ended before the run did.", { cause: error });
+      if (exit === undefined)
+        throw new Fault("sandbox_lost", "The sandbox ended before the run did.", { cause: error });
       throw toCrash(exit, starting, this.#process.stderrTail());
     }
   }

@@ -18,7 +18,10 @@ export const PiMessage = z.union([AssistantMessage, UserMessage, OtherMessage]);
 export type PiMessage = z.infer<typeof PiMessage>;
 export type PiBlock = z.infer<typeof Block>;
 
-const toolOutput = z.object({ content: z.array(Block).optional() }).optional().catch(undefined);
+const toolOutput = z
+  .object({ content: z.array(Block).optional() })
+  .optional()
+  .catch(undefined);
 
 export const PiResponse = z.object({
   type: z.literal("response"),
@@ -71,7 +74,10 @@ const known = [
 export const PiRecord = z.discriminatedUnion("type", [PiResponse, ...known]);
 export type PiRecord = z.infer<typeof PiRecord>;
 
-const KNOWN_TYPES: ReadonlySet<string> = new Set(["response", ...known.map((schema) => schema.shape.type.value)]);
+const KNOWN_TYPES: ReadonlySet<string> = new Set([
+  "response",
+  ...known.map((schema) => schema.shape.type.value),
+]);
 const Envelope = z.object({ type: z.string() });
 
 /** Parses one line; null for a record that we do not read. Throws on what is not a record, or a known one in a wrong shape. */

@@ -66,7 +66,8 @@ export class PiRpc {
       if (record.type === "response") this.#answer(record);
       else this.#push(record);
       // A reader that falls behind stops Pi, not the sidecar's memory.
-      while (this.#records.length > MAX_WAITING_RECORDS) await new Promise((resolve) => setTimeout(resolve, 5));
+      while (this.#records.length > MAX_WAITING_RECORDS)
+        await new Promise((resolve) => setTimeout(resolve, 5));
     }
   }
 

@@ -11,7 +11,7 @@ import { Fault } from "../../kernel/fault.ts";
 import { killProcess, readChildPids, readProcessIds } from "../../kernel/process-table.ts";
 import type { Place, PlaceEnd, PlaceKind, PlaceProbe, SandboxPaths, SandboxSpec } from "../sandbox.ts";
 import { type Identity, IdentityPool, toIdentity } from "./identity.ts";
-import { toFstab, readSystemLinks } from "./mount-table.ts";
+import { readSystemLinks, toFstab } from "./mount-table.ts";
 import { toLocalReceipt } from "./receipt.ts";
 
 const NOFILE = 4096;
@@ -69,7 +69,13 @@ export class LocalPlaces implements PlaceKind {
       const place = await this.open(spec, AbortSignal.timeout(END_MS));
       // The guard is not spoken to: that PID 1 came up and sealed shows that every namespace can be had.
       await place.seal(false).finally(() => place[Symbol.asyncDispose]());
-      return { kind: "local", available: true, isolated: true, detail: "namespaces of this machine", missing: [] };
+      return {
+        kind: "local",
+        available: true,
+        isolated: true,
+        detail: "namespaces of this machine",
+        missing: [],
+      };
     } catch (error) {
       const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : "";
       const detail = `namespaces cannot be had here${cause.slice(0, 300)}`;
@@ -109,7 +115,12 @@ export class LocalPlaces implements PlaceKind {
       ownsPidNamespace: true,
       marker: "",
     };
-    const guard = [LOCAL_PATHS.node, ...GUARD_FLAGS, `${LOCAL_PATHS.product}/guard/main.mjs`, JSON.stringify(config)];
+    const guard = [
+      LOCAL_PATHS.node,
+      ...GUARD_FLAGS,
+      `${LOCAL_PATHS.product}/guard/main.mjs`,
+      JSON.stringify(config),
+    ];
     const child = spawn(
       "unshare",
       [

@@ -35,12 +35,7 @@ export function toFstab(root: string, spec: SandboxSpec, identity: Identity, par
     ...(exists("/etc/alternatives")
       ? [["/etc/alternatives", at("etc/alternatives"), "none", READ_ONLY] as Row]
       : []),
-    ...DEVICES.map((name): Row => [
-      `/dev/${name}`,
-      at(`dev/${name}`),
-      "none",
-      "bind,nosuid,noexec",
-    ]),
+    ...DEVICES.map((name): Row => [`/dev/${name}`, at(`dev/${name}`), "none", "bind,nosuid,noexec"]),
     ["pillion", at("dev/shm"), "tmpfs", `size=64m,mode=1777,nosuid,nodev,noexec`],
     ["proc", at("proc"), "proc", "nosuid,nodev,noexec"],
     ["pillion", at("tmp"), "tmpfs", `size=256m,mode=700,${owner},${flags}`],
@@ -74,7 +69,9 @@ function isUnderSystem(path: string): boolean {
 export async function readSystemLinks(): Promise<string[]> {
   const present = SYSTEM_DIRECTORIES.filter((name) => exists(`/${name}`));
   return Promise.all(
-    present.map(async (name) => (isRealDirectory(`/${name}`) ? `${name}=-` : `${name}=${await readlink(`/${name}`)}`)),
+    present.map(async (name) =>
+      isRealDirectory(`/${name}`) ? `${name}=-` : `${name}=${await readlink(`/${name}`)}`,
+    ),
   );
 }
 

@@ -15,7 +15,9 @@ export function toLocalReceipt(view: GuardView, spec: SandboxSpec, identity: Ide
   const shared = wanted.filter((name) => view.namespaces[name] === readlinkSync(`/proc/self/ns/${name}`));
   const weak = [
     ...shared.map((name) => `a ${name} namespace of its own`),
-    ...(NONE.test(view.capEff) && NONE.test(view.capPrm) && NONE.test(view.capBnd) ? [] : ["no capabilities"]),
+    ...(NONE.test(view.capEff) && NONE.test(view.capPrm) && NONE.test(view.capBnd)
+      ? []
+      : ["no capabilities"]),
     ...(view.noNewPrivs ? [] : ["no_new_privs"]),
     ...(view.interfaces.every((name) => name === "lo") ? [] : ["no interface but loopback"]),
     ...(view.systemWritable ? ["read-only system directories"] : []),

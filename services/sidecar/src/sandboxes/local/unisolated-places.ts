@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { Duplex } from "node:stream";
 import type { GuardConfig, GuardView } from "#contract/guard";
 import type { Receipt } from "#contract/sandbox";
-import { Fault } from "../../kernel/fault.ts";
 import { within } from "../../kernel/deadline.ts";
+import { Fault } from "../../kernel/fault.ts";
 import { killProcess, readMarkedIds } from "../../kernel/process-table.ts";
 import type { Place, PlaceEnd, PlaceKind, PlaceProbe, SandboxPaths, SandboxSpec } from "../sandbox.ts";
 
@@ -45,10 +45,14 @@ export class UnisolatedPlaces implements PlaceKind {
   async open(spec: SandboxSpec, signal: AbortSignal): Promise<Place> {
     signal.throwIfAborted();
     if (spec.readOnly) {
-      throw new Fault("isolation_unavailable", "A reader needs a read-only workspace, which cannot be had without isolation.");
+      throw new Fault(
+        "isolation_unavailable",
+        "A reader needs a read-only workspace, which cannot be had without isolation.",
+      );
     }
     const directory = join(this.#options.home, "runs", spec.runId);
-    for (const name of ["workspace", "home", "tmp"]) await mkdir(join(directory, name), { recursive: true, mode: 0o700 });
+    for (const name of ["workspace", "home", "tmp"])
+      await mkdir(join(directory, name), { recursive: true, mode: 0o700 });
     return new UnisolatedPlace(spec, directory, this.#options);
   }
 
@@ -89,14 +93,19 @@ class UnisolatedPlace implements Place {
       marker: this.#marker,
     };
     const [name, value] = this.#marker.split("=", 2);
-    this.#child = spawn(options.nodePath, [join(options.productDir, "guard/main.mjs"), JSON.stringify(config)], {
-      stdio: ["pipe", "pipe", "ignore"],
-      cwd: directory,
-      env: { PATH: this.paths.path, LANG: "C.UTF-8", [name ?? ""]: value },
-      detached: true,
-    });
+    this.#child = spawn(
+      options.nodePath,
+      [join(options.productDir, "guard/main.mjs"), JSON.stringify(config)],
+      {
+        stdio: ["pipe", "pipe", "ignore"],
+        cwd: directory,
+        env: { PATH: this.paths.path, LANG: "C.UTF-8", [name ?? ""]: value },
+        detached: true,
+      },
+    );
     const { stdin, stdout } = this.#child;
-    if (stdin === null || stdout === null) throw new Fault("internal", "A child process came without its pipes.");
+    if (stdin === null || stdout === null)
+      throw new Fault("internal", "A child process came without its pipes.");
     this.pipe = Duplex.from({ readable: stdout, writable: stdin });
     this.pipe.on("error", () => undefined);
     const { promise, resolve } = Promise.withResolvers<PlaceEnd>();
@@ -130,9 +139,11 @@ class UnisolatedPlace implements Place {
   /** By group, then by mark: what left the group still carries the run's mark in its environment. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.pipe.destroy();
-    await within(END_MS, this.ended, () => new Fault("sandbox_lost", "The guard did not end in time.")).catch(() => {
-      if (this.#child.pid !== undefined) process.kill(-this.#child.pid, "SIGKILL");
-    });
+    await within(END_MS, this.ended, () => new Fault("sandbox_lost", "The guard did not end in time.")).catch(
+      () => {
+        if (this.#child.pid !== undefined) process.kill(-this.#child.pid, "SIGKILL");
+      },
+    );
     try {
       await this.#clear();
     } finally {

@@ -50,7 +50,11 @@ export class GuardLink {
     this.closed = this.#first.closed.promise;
     for (const promise of [this.hello, this.exited, this.stdio, this.stderr]) promise.catch(() => undefined);
     this.#session = performServerHandshake(pipe, {
-      settings: { initialWindowSize: WINDOW_BYTES, maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: 16_384 },
+      settings: {
+        initialWindowSize: WINDOW_BYTES,
+        maxConcurrentStreams: MAX_STREAMS,
+        maxHeaderListSize: 16_384,
+      },
       maxSessionMemory: 64,
       maxSessionInvalidFrames: 10,
     });
@@ -135,14 +139,17 @@ export class GuardLink {
   }
 
   async #readControl(stream: ServerHttp2Stream): Promise<void> {
-    for await (const line of readLines(stream, MAX_CONTROL_CHARS)) this.#take(GuardNotice.parse(JSON.parse(line)));
+    for await (const line of readLines(stream, MAX_CONTROL_CHARS))
+      this.#take(GuardNotice.parse(JSON.parse(line)));
   }
 
   #take(notice: GuardNotice): void {
     if (notice.kind === "hello") this.#first.hello.resolve(notice);
-    if (notice.kind === "exited") this.#first.exited.resolve({ code: notice.code, signal: notice.signal, oom: false });
+    if (notice.kind === "exited")
+      this.#first.exited.resolve({ code: notice.code, signal: notice.signal, oom: false });
     if (notice.kind === "done") this.#pending.get(notice.id)?.resolve(notice.value);
-    if (notice.kind === "failed") this.#pending.get(notice.id)?.reject(toGuardFault(notice.code, notice.message));
+    if (notice.kind === "failed")
+      this.#pending.get(notice.id)?.reject(toGuardFault(notice.code, notice.message));
   }
 
   #end(): void {
@@ -162,7 +169,11 @@ function lost(): Fault {
 
 /** The guard's own words stay in the log; the caller gets the class. */
 function toGuardFault(code: string, message: string): Fault {
-  if (code === "not_found" || code === "not_a_file") return new Fault("not_found", "There is no such file in the workspace.");
-  if (code === "unsafe_path") return new Fault("invalid_request", "The path is not a safe path inside the workspace.");
-  return new Fault("sandbox_lost", "The guard could not carry out a command.", { cause: new Error(`${code}: ${message}`) });
+  if (code === "not_found" || code === "not_a_file")
+    return new Fault("not_found", "There is no such file in the workspace.");
+  if (code === "unsafe_path")
+    return new Fault("invalid_request", "The path is not a safe path inside the workspace.");
+  return new Fault("sandbox_lost", "The guard could not carry out a command.", {
+    cause: new Error(`${code}: ${message}`),
+  });
 }
