@@ -26,8 +26,8 @@ export function readConfig(argument: string | undefined): GuardConfig {
   const value: unknown = JSON.parse(argument ?? "null");
   if (
     !isRecord(value) ||
-    typeof value["workspace"] !== "string" ||
-    typeof value["ownsPidNamespace"] !== "boolean"
+    typeof value.workspace !== "string" ||
+    typeof value.ownsPidNamespace !== "boolean"
   ) {
     throw new Error("the guard is started by the sidecar only");
   }
@@ -35,7 +35,7 @@ export function readConfig(argument: string | undefined): GuardConfig {
 }
 
 function isCommand(value: unknown): value is GuardCommand {
-  return isRecord(value) && Number.isInteger(value["id"]) && OPERATIONS.has(String(value["op"]));
+  return isRecord(value) && Number.isInteger(value.id) && OPERATIONS.has(String(value.op));
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -21,8 +21,8 @@ function isClaim(value: unknown): value is Claim {
     ["nonce", "provider", "model", "api", "baseUrl", "placeholder", "thinking", "instructions"].every(
       isText,
     ) &&
-    Array.isArray(claim["tools"]) &&
-    claim["tools"].every((tool) => typeof tool === "string") &&
-    Array.isArray(claim["skills"])
+    Array.isArray(claim.tools) &&
+    claim.tools.every((tool) => typeof tool === "string") &&
+    Array.isArray(claim.skills)
   );
 }

@@ -141,7 +141,10 @@ function warnOfWeakSettings(settings: Settings, sidecar: Sidecar, log: Log): voi
     log.warn("no PILLION_TOKEN beyond loopback: only the probes are answered");
   }
   if (sidecar.sandbox === null)
-    log.error("no sandbox can be had: every run will be refused (isolation_unavailable)");
+    log.error(
+      { probes: sidecar.probes },
+      "no sandbox can be had: every run will be refused (isolation_unavailable)",
+    );
   else if (!sidecar.sandbox.isolated)
     log.warn({ missing: sidecar.sandbox.missing }, "runs are NOT isolated, by setting");
 }

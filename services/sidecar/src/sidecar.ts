@@ -37,6 +37,7 @@ export type SidecarOptions = {
 export interface Sidecar extends AsyncDisposable {
   readonly runs: RunStore;
   readonly sandbox: PlaceProbe | null;
+  readonly probes: readonly PlaceProbe[];
   /** Opens the caller's door. */
   listen(): Promise<Listening>;
   /** Not ready at once; runs get the grace, then are stopped; resolves when every last event is written. */
@@ -81,6 +82,7 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
   return {
     runs,
     sandbox: places.inForce,
+    probes: places.probes,
     listen: () =>
       listen({
         host: settings.host,
