@@ -17,6 +17,7 @@ import type {
 } from "./sandbox.ts";
 
 const STDERR_TAIL_CHARS = 4096;
+const CLEAR_MS = 2_500; // a guard that was stopped by the run answers never; closing the sandbox ends it all the same
 const HELLO_MS = 10_000;
 
 /** Throws isolation_unavailable, sandbox_unavailable or sandbox_lost; leaves nothing behind when it throws. */
@@ -108,7 +109,7 @@ class OpenSandbox implements Sandbox {
   }
 
   async clear(): Promise<number> {
-    const { killed, left } = Cleared.parse(await this.#link.ask({ op: "clear" }));
+    const { killed, left } = Cleared.parse(await this.#link.ask({ op: "clear" }, CLEAR_MS));
     if (left > 0) throw new Fault("sandbox_lost", "Processes of the run could not be ended.");
     return killed;
   }

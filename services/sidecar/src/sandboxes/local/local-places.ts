@@ -17,6 +17,8 @@ import { toLocalReceipt } from "./receipt.ts";
 const NOFILE = 4096;
 const END_MS = 5_000;
 const SEAL_MS = 5_000;
+const SWEEP_ROUNDS = 80;
+const SWEEP_PAUSE_MS = 25;
 const STDERR_CHARS = 4_096;
 const MARKER = "pillion-sandbox-init";
 
@@ -97,11 +99,19 @@ export class LocalPlaces implements PlaceKind {
   /** The kernel ends a namespace with its lifeline; this looks whether it did, and ends what it finds. */
   async sweep(): Promise<number> {
     const mark = `${MARKER}-${this.#options.instance}`;
-    let found = 0;
-    for (const id of await readProcessIds((commandLine) => commandLine.includes(mark))) {
-      found += killProcess(id, "SIGKILL") ? 1 : 0;
+    const seen = new Set<number>();
+    for (let round = 0; round < SWEEP_ROUNDS; round += 1) {
+      const ids = await readProcessIds((commandLine) => commandLine.includes(mark));
+      if (ids.length === 0) return seen.size;
+      for (const id of ids) {
+        seen.add(id.pid);
+        // The child is PID 1 of the namespace, and everything in it ends with it.
+        for (const child of await readChildPids(id.pid)) killProcess(child, "SIGKILL");
+        killProcess(id, "SIGKILL");
+      }
+      await new Promise((resolve) => setTimeout(resolve, SWEEP_PAUSE_MS));
     }
-    return found;
+    throw new Fault("sandbox_lost", "Processes of an earlier run could not be ended.");
   }
 
   async #spawn(spec: SandboxSpec, identity: Identity): Promise<Place> {
