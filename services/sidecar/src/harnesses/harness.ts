@@ -1,24 +1,16 @@
 /** How the conductor speaks with any agent program: started closed, opened by one claim, then prompted. */
 
-import type { ModelPrice } from "#contract/agent";
 import type { EventBody } from "#contract/event";
-import type { ClaimSkill, ModelApi } from "#contract/extension";
+import type { ClaimSkill } from "#contract/extension";
 import type { HarnessId, HarnessInfo, RunHarness } from "#contract/harness";
 import type { Exit } from "#contract/run";
+import type { ProfileModel } from "../agents/profile.ts";
 import type { Fault } from "../kernel/fault.ts";
 import type { Sandbox } from "../sandboxes/sandbox.ts";
 
 /** Everything that opens a closed harness. It holds the lease's placeholder, never a real key. */
 export type HarnessClaim = {
-  readonly model: {
-    readonly provider: string;
-    readonly name: string;
-    readonly api: ModelApi;
-    readonly reasoning: boolean;
-    readonly contextWindow: number;
-    readonly maxTokens: number;
-    readonly price: ModelPrice | null;
-  };
+  readonly model: ProfileModel;
   /** Base URL of the door inside the sandbox. */
   readonly baseUrl: string;
   readonly placeholder: string;

@@ -11,6 +11,7 @@ export async function within<T>(
   late: () => Fault,
   signal?: AbortSignal,
 ): Promise<T> {
+  work.catch(() => undefined); // a loser that rejects later is not an unhandled rejection
   signal?.throwIfAborted();
   const { promise, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(late()), ms);
@@ -21,12 +22,12 @@ export async function within<T>(
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener("abort", onAbort);
-    work.catch(() => undefined); // a loser that rejects later is not an unhandled rejection
   }
 }
 
 /** Resolves with `work` unless `signal` aborts first; then rejects with the signal's reason. */
 export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  work.catch(() => undefined);
   signal.throwIfAborted();
   const { promise, reject } = Promise.withResolvers<never>();
   const onAbort = (): void => reject(signal.reason);
@@ -35,6 +36,5 @@ export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): P
     return await Promise.race([work, promise]);
   } finally {
     signal.removeEventListener("abort", onAbort);
-    work.catch(() => undefined);
   }
 }

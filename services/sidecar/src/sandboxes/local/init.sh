@@ -62,4 +62,4 @@ case $order in
 esac
 # One capability is kept, one that reaches nothing here: a process with fewer cannot trace this one then.
 exec setpriv --bounding-set=-all,+kill --inh-caps=-all --ambient-caps=-all --no-new-privs -- \
-  bash --noprofile --norc -c 'printf "sealed\n" >&3; IFS= read -r -u 3 _; exit 0' pillion-sandbox
+  bash --noprofile --norc -c 'printf "sealed\n" >&3; IFS= read -r -u 3 _; exit 0' "$0" # $0 is the instance's mark: a sweep must find PID 1 too
