@@ -1,7 +1,7 @@
 /** The story of one run: lease, sandbox, harness, events, end. Everything below throws Faults; here they become the end. */
 import type { Run, Stop } from "#contract/run";
 import { Lease } from "../broker/broker.ts";
-import type { Harness, HarnessStop, PromptEnd, StartedHarness } from "../harnesses/harness.ts";
+import type { Harness, HarnessStop, OpenHarness, PromptEnd, StartedHarness } from "../harnesses/harness.ts";
 import { unlessAborted, within } from "../kernel/deadline.ts";
 import { Fault, toFault } from "../kernel/fault.ts";
 import { openSandbox } from "../sandboxes/open-sandbox.ts";
@@ -16,6 +16,8 @@ export type ConductorParts = {
   readonly spec: SandboxSpec;
   readonly harness: Harness;
   readonly limits: { readonly wallMs: number; readonly idleMs: number; readonly steps: number };
+  /** Names of the limits that were asked for higher than the operator allows. */
+  readonly clamped: readonly string[];
   /** Most time from the start to the prompt. */
   readonly prepareMs: number;
   readonly results: ResultStore;
@@ -42,10 +44,11 @@ async function perform(run: ActiveRun, parts: ConductorParts): Promise<RunEnding
     const late = () => new Fault("harness_not_started", "The run could not be set up in time.");
     const starting = startHarness(run, sandbox, parts).then((started) => {
       harness = started;
-      return prepare(run, sandbox, started, lease);
+      return prepare(run, sandbox, started, lease, parts.clamped);
     });
     const open = await within(parts.prepareMs, Promise.race([starting, sandbox.lost]), late, run.stopped);
     run.move("start");
+    limits.touch(); // setting up was not idleness
     const prompted = pump(run, open.prompt(toPrompt(run.request)), limits);
     const end = await unlessAborted(Promise.race([prompted, sandbox.lost]), run.stopped);
     return toEnding(run, end.failure, end, await windDown(run, sandbox, harness, parts));
@@ -83,11 +86,21 @@ async function fillWorkspace(run: ActiveRun, sandbox: Sandbox): Promise<void> {
   await sandbox.seal();
 }
 
-async function prepare(run: ActiveRun, sandbox: Sandbox, harness: StartedHarness, lease: Lease) {
+async function prepare(
+  run: ActiveRun,
+  sandbox: Sandbox,
+  harness: StartedHarness,
+  lease: Lease,
+  clamped: readonly string[],
+): Promise<OpenHarness> {
   const { extensionSha256 } = harness;
   const receipt =
     extensionSha256 === null ? sandbox.receipt : { ...sandbox.receipt, harness: { extensionSha256 } };
   await run.notePlace(receipt, harness.harness);
+  if (clamped.length > 0) {
+    const text = `Lowered to the operator's ceiling: ${clamped.join(", ")}.`;
+    await run.tell({ type: "notice", level: "warning", topic: "limit", text });
+  }
   const { model, tools, instructions, skills, thinking } = run.profile;
   return harness.claim({
     model,

@@ -239,7 +239,7 @@ export class RunRegistry implements RunStore {
 
   #conduct(run: ActiveRun, place: PlaceKind, spec: SandboxSpec, harness: Harness): Promise<void> {
     const { ceiling, prepareMs, results, openDoor, onCleanUpFailure } = this.#options;
-    const { limits } = clampLimits(run.request.limits, ceiling);
+    const { limits, clamped } = clampLimits(run.request.limits, ceiling);
     return conduct(run, {
       place,
       spec,
@@ -249,6 +249,7 @@ export class RunRegistry implements RunStore {
         idleMs: limits.idleMs ?? ceiling.idleMs,
         steps: limits.steps ?? ceiling.steps,
       },
+      clamped,
       prepareMs,
       results,
       openDoor,

@@ -270,8 +270,13 @@ function toPromptEnd(fold: PiFold): PromptEnd {
 
 const MAX_REASON_CHARS = 500;
 
+/** Pi tells an error's status only in its text: `401: …`, `401 …`, or `acme API error (401): …`. */
+const STATUS_IN_TEXT = /^(?:.{0,80} API error \((\d{3})\)|(\d{3})[: ])/;
+
 function toModelFault(fold: PiFold): Fault {
-  const status = fold.httpStatus === null ? "" : ` (HTTP ${fold.httpStatus})`;
   const reason = (fold.errorMessage ?? "").replaceAll(/\s+/g, " ").slice(0, MAX_REASON_CHARS);
-  return new Fault("model_refused", `The model call failed${status}: ${reason || "no reason was given"}`);
+  const [, inParentheses, first] = STATUS_IN_TEXT.exec(reason) ?? [];
+  const status = fold.httpStatus ?? inParentheses ?? first;
+  const told = status === undefined ? "" : ` (HTTP ${status})`;
+  return new Fault("model_refused", `The model call failed${told}: ${reason || "no reason was given"}`);
 }

@@ -51,6 +51,7 @@ fi
   [ "$uid" = 0 ] || ulimit -u "$nproc" # counted for each uid; a shared one would be limited by its other processes
   exec setpriv "${identity[@]}" -- "$@"
 ) <&0 3<&- &
+guard=$!
 exec 0</dev/null 1>&2
 
 # One line tells how to seal: then the last rights go. Without the line there was never a run: end.
@@ -62,4 +63,8 @@ case $order in
 esac
 # One capability is kept, one that reaches nothing here: a process with fewer cannot trace this one then.
 exec setpriv --bounding-set=-all,+kill --inh-caps=-all --ambient-caps=-all --no-new-privs -- \
-  bash --noprofile --norc -c 'printf "sealed\n" >&3; IFS= read -r -u 3 _; exit 0' "$0" # $0 is the instance's mark: a sweep must find PID 1 too
+  bash --noprofile --norc -c '
+    printf "sealed\n" >&3
+    # unshare outside holds the pipe open, so only this tells of a dead guard; bash raises no CHLD trap for a foreign child
+    until IFS= read -r -t 1 -u 3 _ || [ $? -le 128 ]; do kill -0 "$1" 2>/dev/null || exit 1; done
+    exit 0' "$0" "$guard" # $0 is the instance's mark: a sweep must find PID 1 too
