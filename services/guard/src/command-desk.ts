@@ -84,7 +84,8 @@ export class CommandDesk {
 
   async #start(command: CommandOf<"start">): Promise<{ pid: number }> {
     if (this.#harness !== undefined) throw new Error("a harness was started already");
-    const { program, args, env } = command;
+    const { program, args } = command;
+    const env = { ...command.env, ...toMarkEntry(this.#config) };
     this.#harness = await HarnessProcess.start(this.#link, {
       program,
       args,
@@ -105,4 +106,10 @@ export class CommandDesk {
     stream.resume();
     await pipeline(source, stream);
   }
+}
+
+/** Without a PID namespace the run's processes are told by an entry of their environment, which children inherit. */
+function toMarkEntry({ ownsPidNamespace, marker }: GuardConfig): Record<string, string> {
+  const [name = "", value = ""] = marker.split("=", 2);
+  return ownsPidNamespace || name === "" ? {} : { [name]: value };
 }

@@ -4,44 +4,36 @@ import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { RunEvent } from "#contract/event";
 import type { ModelApi } from "#contract/extension";
-import type { ChangedFiles } from "#contract/run";
-import { getJson, type LiveService, openLiveService, post, readEvents, runToEnd } from "../fakes/live-service.ts";
-import { openScriptedModel, type ModelScript, type ScriptedModel } from "../fakes/scripted-model.ts";
+import type { Problem } from "#contract/failure";
+import { getJson, type LiveService, openLiveService, post, runToEnd } from "../fakes/live-service.ts";
+import {
+  type ModelScript,
+  openScriptedModel,
+  type ScriptedModel,
+  type Turn,
+} from "../fakes/scripted-model.ts";
+import { KEY, looking, toScriptedRequest } from "../fakes/scripted-request.ts";
 
 const PACKAGE = join(import.meta.dirname, "../../../../node_modules/ulid");
-const KEY = "canary-7f3a9c51e2d84b60";
-const DIALECTS = ["openai-completions", "openai-responses", "anthropic-messages"] as const satisfies readonly ModelApi[];
+const DIALECTS = [
+  "openai-completions",
+  "openai-responses",
+  "anthropic-messages",
+] as const satisfies readonly ModelApi[];
 
 let model: ScriptedModel;
 let service: LiveService;
 
 beforeAll(async () => {
   model = await openScriptedModel({});
-  service = await openLiveService({ env: { PILLION_PRIVATE_TARGETS: model.url, PILLION_ALLOWED_PROGRAMS: "bash" } });
+  service = await openLiveService({
+    env: { PILLION_PRIVATE_TARGETS: model.url, PILLION_ALLOWED_PROGRAMS: "bash", PILLION_CONCURRENCY: "8" },
+  });
 });
 afterAll(async () => {
   await service[Symbol.asyncDispose]();
   await model[Symbol.asyncDispose]();
 });
-
-/** A request to the scripted model in one of its dialects, with the key in the vendor's header. */
-function toRequest(api: ModelApi, fields: object = {}): object {
-  const isAnthropic = api === "anthropic-messages";
-  return {
-    prompt: "Give the package a function that tells whether an id is from the future.",
-    model: { name: "acme/scripted", baseUrl: isAnthropic ? model.url : `${model.url}/v1`, api },
-    credentials: [
-      isAnthropic
-        ? { host: `127.0.0.1:${model.port}`, header: "x-api-key", value: KEY }
-        : { host: `127.0.0.1:${model.port}`, header: "authorization", value: `Bearer ${KEY}` },
-    ],
-    ...fields,
-  };
-}
-
-function play(script: ModelScript["script"]): void {
-  model.reset({ script });
-}
 
 /** The kinds of the events in order, a stream of deltas counted once. */
 function toTypes(events: readonly RunEvent[]): string[] {
@@ -63,36 +55,326 @@ async function readPackage(): Promise<{ path: string; content: string }[]> {
 const NOTE = "# Working on ulid\n\nTimes are milliseconds since the epoch.\n";
 
 const EDITING: NonNullable<ModelScript["script"]> = [
-  { text: "I look.", toolCalls: [{ name: "read", arguments: { path: "dist/types.d.ts" } }], usage: { input: 100, output: 10 } },
+  {
+    text: "I look.",
+    toolCalls: [{ name: "read", arguments: { path: "dist/types.d.ts" } }],
+    usage: { input: 100, output: 10 },
+  },
   {
     toolCalls: [{ name: "grep", arguments: { pattern: "TIME_MAX", path: "dist/constants.d.ts" } }],
     usage: { input: 200, output: 20, cacheRead: 50 },
   },
-  { toolCalls: [{ name: "find", arguments: { pattern: "*.cjs" } }], usage: { input: 300, output: 30, cacheRead: 60 } },
+  {
+    toolCalls: [{ name: "find", arguments: { pattern: "*.cjs" } }],
+    usage: { input: 300, output: 30, cacheRead: 60 },
+  },
   {
     toolCalls: [
       {
         name: "edit",
         arguments: {
           path: "dist/types.d.ts",
-          edits: [{ oldText: "export type ULID = string;", newText: 'export type ULID = string & { readonly kind?: "ulid" };' }],
+          edits: [
+            {
+              oldText: "export type ULID = string;",
+              newText: 'export type ULID = string & { readonly kind?: "ulid" };',
+            },
+          ],
         },
       },
     ],
     usage: { input: 400, output: 40 },
   },
-  { toolCalls: [{ name: "write", arguments: { path: "docs/notes.md", content: NOTE } }], usage: { input: 500, output: 50 } },
+  {
+    toolCalls: [{ name: "write", arguments: { path: "docs/notes.md", content: NOTE } }],
+    usage: { input: 500, output: 50 },
+  },
   { text: ["It is ", "done."], usage: { input: 600, output: 60 } },
 ];
 
+const DIFF = `diff --git a/dist/types.d.ts b/dist/types.d.ts
+--- a/dist/types.d.ts
++++ b/dist/types.d.ts
+@@ -1,4 +1,4 @@
+ export type PRNG = () => number;
+-export type ULID = string;
++export type ULID = string & { readonly kind?: "ulid" };
+ export type ULIDFactory = (seedTime?: number) => ULID;
+ export type UUID = string;
+diff --git a/docs/notes.md b/docs/notes.md
+new file mode 100644
+--- /dev/null
++++ b/docs/notes.md
+@@ -0,0 +1,3 @@
++# Working on ulid
++
++Times are milliseconds since the epoch.
+`;
+
+const TOOL_TURN = ["usage", "tool.call", "tool.result"];
+
 describe("a run on the source of a published package", () => {
-  test.each(DIALECTS)("reads, searches, edits and writes through %s", async (api) => {
+  test.each(DIALECTS)("S1.9 reads, searches, edits and writes through %s", async (api) => {
     const files = await readPackage();
-    play(EDITING);
-    const { run, events } = await runToEnd(service, toRequest(api, { workspace: { kind: "files", files } }));
-    console.log(JSON.stringify(run), toTypes(events), events.filter(e=>e.type==="tool.result"));
-    console.log(await getJson<ChangedFiles>(service, `/v1/runs/${run.id}/files`));
-    console.log(await (await fetch(`${service.url}/v1/runs/${run.id}/diff`)).text());
-    console.log(model.requests[0]?.headers, model.requests.length);
+    model.reset({ script: EDITING });
+    const { run, events } = await runToEnd(
+      service,
+      toScriptedRequest(model, { api, fields: { workspace: { kind: "files", files } } }),
+    );
+
+    const usage = {
+      inputTokens: 2100,
+      outputTokens: 210,
+      cacheReadTokens: 110,
+      costUsd: null,
+      modelCalls: 6,
+    };
+    const end = {
+      outcome: "succeeded",
+      output: "It is done.",
+      stopReason: "stop",
+      usage,
+      exit: { code: 0, signal: null, oom: false },
+      stop: { method: "graceful", verified: true, ms: expect.any(Number) },
+      failure: null,
+    };
+    expect(run).toMatchObject({
+      ...end,
+      state: "ended",
+      model: "acme/scripted",
+      demo: false,
+      lastSeq: events.length,
+    });
+    expect(run.receipt).toMatchObject({
+      isolated: true,
+      network: "none",
+      workspace: "read-write",
+      capabilities: [],
+    });
+    expect(events.at(-1)).toEqual({
+      ...end,
+      type: "run.ended",
+      runId: run.id,
+      seq: events.length,
+      at: expect.any(String),
+    });
+    expect(toTypes(events)).toEqual([
+      ...[
+        "run.started",
+        "notice",
+        "message",
+        "message.delta",
+        "usage",
+        "message",
+        "tool.call",
+        "tool.result",
+      ],
+      ...[...TOOL_TURN, ...TOOL_TURN, ...TOOL_TURN, ...TOOL_TURN],
+      ...["message.delta", "usage", "message", "run.ended"],
+    ]);
+    expect(toResults(events)).toEqual([
+      { tool: "read", isError: false, text: files.find(({ path }) => path === "dist/types.d.ts")?.content },
+      {
+        tool: "grep",
+        isError: false,
+        text: "constants.d.ts:8: export declare const TIME_MAX = 281474976710655;",
+      },
+      {
+        tool: "find",
+        isError: false,
+        text: expect.stringMatching(/^dist\/(node|browser)\/index.cjs\ndist\/(node|browser)\/index.cjs$/),
+      },
+      { tool: "edit", isError: false, text: "Successfully replaced 1 block(s) in dist/types.d.ts." },
+      { tool: "write", isError: false, text: "Successfully wrote to docs/notes.md" },
+    ]);
+    const changed = { kind: "file", executable: false, sha256: expect.stringMatching(/^[0-9a-f]{64}$/) };
+    expect(await getJson(service, `/v1/runs/${run.id}/files`)).toEqual({
+      runId: run.id,
+      files: [
+        { ...changed, path: "dist/types.d.ts", change: "modified", size: 171 },
+        { path: "docs", change: "added", kind: "directory", size: expect.any(Number), executable: false },
+        { ...changed, path: "docs/notes.md", change: "added", size: NOTE.length },
+      ],
+      truncated: false,
+    });
+    expect(await getText(`/v1/runs/${run.id}/diff`)).toBe(DIFF);
+    expect(await getText(`/v1/runs/${run.id}/files/docs/notes.md`)).toBe(NOTE);
+  });
+
+  test.each(DIALECTS)(
+    "the provider sees the real key through %s, the sandbox and the record never do",
+    async (api) => {
+      model.reset({
+        script: [
+          { text: "Which key?", echoHeaders: true, toolCalls: [{ name: "ls", arguments: {} }] },
+          { text: "Done." },
+        ],
+      });
+      const { run, events } = await runToEnd(service, toScriptedRequest(model, { api }));
+      expect(run.outcome).toBe("succeeded");
+      const [name, value] =
+        api === "anthropic-messages" ? ["x-api-key", KEY] : ["authorization", `Bearer ${KEY}`];
+      expect(model.requests.map(({ headers }) => headers[name])).toEqual([value, value]);
+      expect(JSON.stringify(model.requests)).not.toMatch(/pillion_[0-9a-f]{48}/);
+      // The control: the model did say its key.
+      expect(JSON.stringify(events)).toContain("Which key?");
+      expect(
+        JSON.stringify([run, events, model.requests.map(({ body }) => body), service.logs()]),
+      ).not.toContain(KEY);
+    },
+  );
+});
+
+function toResults(events: readonly RunEvent[]): object[] {
+  return events.flatMap((event) =>
+    event.type === "tool.result" ? [{ tool: event.tool, isError: event.isError, text: event.text }] : [],
+  );
+}
+
+async function getText(path: string): Promise<string> {
+  return (await fetch(service.url + path)).text();
+}
+
+describe("a model that fails", () => {
+  const failures: Record<string, NonNullable<Turn["fail"]>> = Object.fromEntries([
+    ...[401, 403, 429, 500, 503].map((status) => [`${status}`, { status }]),
+    ...["drop", "truncate", "garbage", "html"].map((fail) => [fail, fail]),
+  ]);
+
+  test.each(DIALECTS)("ends the run as model_refused with its cause, through %s", async (api) => {
+    const scripts = Object.entries(failures).map(([name, fail]) => [
+      name,
+      Array.from({ length: 20 }, () => ({ fail })),
+    ]);
+    model.reset({ scripts: Object.fromEntries(scripts) });
+    const ends = await Promise.all(
+      Object.keys(failures).map(async (name) => {
+        const { run, events } = await runToEnd(service, toScriptedRequest(model, { api, name }));
+        const { outcome, failure, exit } = run;
+        const last = events.at(-1);
+        return [
+          name,
+          {
+            outcome,
+            code: failure?.code,
+            detail: failure?.detail,
+            exit: exit?.code,
+            ...toEnds(events),
+            last: last?.type,
+          },
+        ];
+      }),
+    );
+    const refused = (name: string) => ({
+      outcome: "failed",
+      code: "model_refused",
+      detail: expect.stringContaining(
+        name in { 401: 1, 403: 1, 429: 1, 500: 1, 503: 1 } ? name : "The model call failed",
+      ),
+      exit: 0,
+      ends: 1,
+      last: "run.ended",
+    });
+    expect(Object.fromEntries(ends)).toEqual(
+      Object.fromEntries(Object.keys(failures).map((name) => [name, refused(name)])),
+    );
+  });
+
+  test.each([
+    ["hang", { idleMs: 1500 }, "idle_timeout"],
+    ["hang-before", { idleMs: 1500 }, "idle_timeout"],
+    ["hang", { wallMs: 1500 }, "deadline_exceeded"],
+    ["hang-before", { wallMs: 1500 }, "deadline_exceeded"],
+  ] as const)("%s with %o ends as %s", async (fail, limits, code) => {
+    model.reset({ script: [{ fail }] });
+    const { run, events } = await runToEnd(service, toScriptedRequest(model, { fields: { limits } }));
+    expect(run).toMatchObject({ outcome: "timed_out", failure: { code }, stop: { verified: true } });
+    expect({ ...toEnds(events), last: events.at(-1)?.type }).toEqual({ ends: 1, last: "run.ended" });
+    expect(run.timings.totalMs).toBeLessThan(8000);
+  });
+
+  test("a run that wants more model calls than its limit makes exactly as many", async () => {
+    model.reset({ script: looking(5) });
+    const { run } = await runToEnd(service, toScriptedRequest(model, { fields: { limits: { steps: 2 } } }));
+    expect(run).toMatchObject({
+      outcome: "limit_exceeded",
+      failure: { code: "budget_exceeded" },
+      usage: { modelCalls: 2 },
+    });
+    expect(model.requests).toHaveLength(2);
+  });
+});
+
+function toEnds(events: readonly RunEvent[]): { ends: number } {
+  return { ends: events.filter(({ type }) => type === "run.ended").length };
+}
+
+describe("what a run may do", () => {
+  const writing: Turn[] = [
+    { toolCalls: [{ name: "write", arguments: { path: "a.txt", content: "a" } }] },
+    { toolCalls: [{ name: "bash", arguments: { command: "echo b > b.txt" } }] },
+    { text: "I tried." },
+  ];
+
+  test("S1.9 the policy refuses a reader's write and shell, and nothing is written", async () => {
+    model.reset({ script: writing });
+    const { run, events } = await runToEnd(service, toScriptedRequest(model, { fields: { role: "reader" } }));
+    expect(toResults(events)).toEqual([
+      { tool: "write", isError: true, text: expect.any(String) },
+      { tool: "bash", isError: true, text: expect.any(String) },
+    ]);
+    expect(run).toMatchObject({
+      outcome: "succeeded",
+      output: "I tried.",
+      receipt: { workspace: "read-only" },
+    });
+    expect(await getJson(service, `/v1/runs/${run.id}/files`)).toEqual({
+      runId: run.id,
+      files: [],
+      truncated: false,
+    });
+    expect(await getText(`/v1/runs/${run.id}/diff`)).toBe("");
+  });
+
+  test("the same script writes for a worker with a shell, where both operator and request consent", async () => {
+    model.reset({ script: writing });
+    const execution = { allowedPrograms: ["bash"] };
+    const { run, events } = await runToEnd(service, toScriptedRequest(model, { fields: { execution } }));
+    expect(toResults(events).map((result) => ({ ...result, text: "" }))).toEqual([
+      { tool: "write", isError: false, text: "" },
+      { tool: "bash", isError: false, text: "" },
+    ]);
+    expect(await getText(`/v1/runs/${run.id}/files/b.txt`)).toBe("b\n");
+  });
+
+  test("a shell says what it printed", async () => {
+    model.reset({
+      script: [{ toolCalls: [{ name: "bash", arguments: { command: "echo it-is-$((40 + 2))" } }] }],
+    });
+    const execution = { allowedPrograms: ["bash"] };
+    const { events } = await runToEnd(service, toScriptedRequest(model, { fields: { execution } }));
+    expect(toResults(events)).toEqual([
+      { tool: "bash", isError: false, text: expect.stringContaining("it-is-42") },
+    ]);
+  });
+
+  test("a shell with the consent of one side only is refused as execution_disabled", async () => {
+    await using strict = await openLiveService({ env: { PILLION_PRIVATE_TARGETS: model.url } });
+    const onlyOperator = await post(
+      service,
+      "/run",
+      toScriptedRequest(model, { fields: { agent: { tools: ["bash"] } } }),
+    );
+    const onlyRequest = await post(
+      strict,
+      "/run",
+      toScriptedRequest(model, { fields: { execution: { allowedPrograms: ["bash"] } } }),
+    );
+    for (const answer of [onlyOperator, onlyRequest]) {
+      expect(await answer.json()).toMatchObject({
+        status: 403,
+        code: "execution_disabled",
+      } satisfies Partial<Problem>);
+    }
   });
 });

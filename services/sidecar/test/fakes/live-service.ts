@@ -33,10 +33,19 @@ export interface LiveService extends AsyncDisposable {
 const Ready = z.looseObject({ msg: z.literal("ready"), address: z.url() });
 
 /** Resolves when `/health` answers. Throws with the logs where the service ends first or takes longer than 20 s. */
-export async function openLiveService(options: { env?: Readonly<Record<string, string>> } = {}): Promise<LiveService> {
+export async function openLiveService(
+  options: { env?: Readonly<Record<string, string>> } = {},
+): Promise<LiveService> {
   const directory = await mkdtemp(join(tmpdir(), "pillion-live-"));
   const [home, tmp] = [join(directory, "home"), await mkdtemp(join(directory, "tmp-"))];
-  const env = { ...toCleanEnv(directory), TMPDIR: tmp, PILLION_HOME: home, PILLION_PORT: "0", PILLION_LOG_LEVEL: "info", ...options.env };
+  const env = {
+    ...toCleanEnv(directory),
+    TMPDIR: tmp,
+    PILLION_HOME: home,
+    PILLION_PORT: "0",
+    PILLION_LOG_LEVEL: "info",
+    ...options.env,
+  };
   const child = spawn(process.execPath, [PROGRAM, "serve"], { env, stdio: ["ignore", "pipe", "pipe"] });
   const output = collect(child);
   const ended = toEnd(child);
@@ -74,7 +83,9 @@ export async function runProgram(
   options: { env?: Readonly<Record<string, string>>; stdin?: string; tmp?: string } = {},
 ): Promise<ProgramEnd> {
   const tmp = options.tmp ?? tmpdir();
-  const child = spawn(process.execPath, [PROGRAM, ...args], { env: { ...toCleanEnv(tmp), TMPDIR: tmp, ...options.env } });
+  const child = spawn(process.execPath, [PROGRAM, ...args], {
+    env: { ...toCleanEnv(tmp), TMPDIR: tmp, ...options.env },
+  });
   let [stdout, stderr] = ["", ""];
   child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
@@ -84,7 +95,10 @@ export async function runProgram(
 }
 
 /** Asks for a run and waits for its end. Throws with the answer where it was refused. */
-export async function runToEnd(service: LiveService, request: object): Promise<{ run: Run; events: RunEvent[] }> {
+export async function runToEnd(
+  service: LiveService,
+  request: object,
+): Promise<{ run: Run; events: RunEvent[] }> {
   const response = await post(service, "/run", request);
   const text = await response.text();
   if (response.status !== 200) throw new Error(`refused with ${response.status}: ${text}`);
@@ -92,7 +106,12 @@ export async function runToEnd(service: LiveService, request: object): Promise<{
   return { run, events: await readEvents(service, run.id) };
 }
 
-export function post(service: LiveService, path: string, body: object, headers: Record<string, string> = {}): Promise<Response> {
+export function post(
+  service: LiveService,
+  path: string,
+  body: object,
+  headers: Record<string, string> = {},
+): Promise<Response> {
   return fetch(service.url + path, {
     method: "POST",
     headers: { "content-type": "application/json", ...headers },
@@ -102,7 +121,9 @@ export function post(service: LiveService, path: string, body: object, headers: 
 
 /** All events from the first to `run.ended`; waits for that. */
 export async function readEvents(service: LiveService, runId: string): Promise<RunEvent[]> {
-  const response = await fetch(`${service.url}/v1/runs/${runId}/events`, { headers: { accept: "application/x-ndjson" } });
+  const response = await fetch(`${service.url}/v1/runs/${runId}/events`, {
+    headers: { accept: "application/x-ndjson" },
+  });
   const lines = (await response.text()).trimEnd().split("\n");
   return lines.map((line): RunEvent => JSON.parse(line));
 }
@@ -136,7 +157,8 @@ function toEnd(child: ChildProcess): Promise<ServiceEnd> {
 async function findAddress(child: ChildProcess, output: () => string): Promise<string> {
   const deadline = performance.now() + START_MS;
   while (performance.now() < deadline) {
-    if (child.exitCode !== null || child.signalCode !== null) throw new Error(`the service ended early:\n${output()}`);
+    if (child.exitCode !== null || child.signalCode !== null)
+      throw new Error(`the service ended early:\n${output()}`);
     const url = output().split("\n").flatMap(toAddress)[0];
     if (url !== undefined && (await isHealthy(url))) return url;
     await sleep(20);

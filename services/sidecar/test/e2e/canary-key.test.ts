@@ -1,0 +1,375 @@
+import { randomBytes } from "node:crypto";
+import {
+  closeSync,
+  lstatSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  rmSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { Run } from "#contract/run";
+import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
+import {
+  call,
+  pickUidBase,
+  readFamily,
+  type SeenProcess,
+  type Starting,
+  type StormService,
+  startStormService,
+  waitUntil,
+} from "../fakes/storm-service.ts";
+
+const CHUNK = 8 * 1024 * 1024;
+const MAX_FILE_BYTES = 64 * 1024 * 1024;
+
+/** A way to write a secret down, and every byte sequence that shows it. */
+type Needle = { readonly form: string; readonly bytes: Buffer };
+
+/** Found places as `where: form`. */
+type Finding = string;
+
+function toForms(secret: string): Record<string, string> {
+  return {
+    plain: secret,
+    base64: Buffer.from(secret).toString("base64"),
+    base64url: Buffer.from(secret).toString("base64url"),
+    hex: Buffer.from(secret).toString("hex"),
+    HEX: Buffer.from(secret).toString("hex").toUpperCase(),
+    url: encodeURIComponent(secret),
+    reversed: [...secret].reverse().join(""),
+  };
+}
+
+/** Base64 looks different at each of three offsets; only the characters that hold nothing but the secret are searched. */
+function toNeedles(secret: string): Needle[] {
+  const { base64: _, base64url: __, ...texts } = toForms(secret);
+  const needles = Object.entries(texts).map(([form, text]) => ({ form, bytes: Buffer.from(text) }));
+  needles.push({ form: "utf16", bytes: Buffer.from(secret, "utf16le") });
+  for (const form of ["base64", "base64url"] as const) {
+    for (const [offset, cut] of [0, 2, 3].entries()) {
+      const whole = Buffer.from("\0".repeat(offset) + secret)
+        .toString(form)
+        .replace(/=+$/, "");
+      const clean = Math.floor(((offset + secret.length) * 8) / 6);
+      needles.push({ form, bytes: Buffer.from(whole.slice(cut, clean)) });
+    }
+  }
+  return needles;
+}
+
+function scan(where: string, bytes: Buffer, needles: readonly Needle[]): Finding[] {
+  return needles.filter((needle) => bytes.includes(needle.bytes)).map(({ form }) => `${where}: ${form}`);
+}
+
+function scanFile(where: string, path: string, needles: readonly Needle[]): Finding[] {
+  return scan(where, readFileSync(path), needles);
+}
+
+/** Everything that can be read of a process's memory, its own or mapped. */
+function scanMemory(
+  { pid }: SeenProcess,
+  needles: readonly Needle[],
+): { bytes: number; findings: Finding[] } {
+  const overlap = Math.max(...needles.map(({ bytes }) => bytes.length));
+  const memory = openSync(`/proc/${pid}/mem`, "r");
+  const buffer = Buffer.alloc(CHUNK + overlap);
+  const findings = new Set<Finding>();
+  let bytes = 0;
+  try {
+    for (const line of readFileSync(`/proc/${pid}/maps`, "latin1").split("\n")) {
+      const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) r/.exec(line) ?? [];
+      if (from === undefined || to === undefined || /\[vvar|\[vsyscall/.test(line)) continue;
+      const end = Number.parseInt(to, 16);
+      for (let at = Number.parseInt(from, 16); at < end; at += CHUNK) {
+        const size = readAt(memory, buffer, at, Math.min(end - at, buffer.length));
+        bytes += Math.min(size, CHUNK);
+        for (const finding of scan("memory", buffer.subarray(0, size), needles)) findings.add(finding);
+      }
+    }
+  } finally {
+    closeSync(memory);
+  }
+  return { bytes, findings: [...findings] };
+}
+
+function readAt(file: number, buffer: Buffer, position: number, length: number): number {
+  try {
+    return readSync(file, buffer, 0, length, position);
+  } catch {
+    return 0; // a hole: nothing is mapped there
+  }
+}
+
+/** Names and contents of all files below, links as their targets. Devices and system directories are not entered. */
+function scanTree(
+  where: string,
+  directory: string,
+  needles: readonly Needle[],
+): { files: number; findings: Finding[] } {
+  const findings: Finding[] = [];
+  let files = 0;
+  for (const path of readdirSync(directory, { recursive: true, encoding: "utf8" })) {
+    const stat = lstatSync(join(directory, path), { throwIfNoEntry: false });
+    findings.push(...scan(`${where}, a name`, Buffer.from(path), needles));
+    if (stat?.isSymbolicLink()) {
+      findings.push(...scan(`${where}, a link`, Buffer.from(readlinkSync(join(directory, path))), needles));
+    }
+    if (!stat?.isFile() || stat.size > MAX_FILE_BYTES) continue;
+    files += 1;
+    findings.push(...scanFile(`${where}/${path}`, join(directory, path), needles));
+  }
+  return { files, findings };
+}
+
+type SandboxScan = { processes: string[]; memoryBytes: number; files: number; findings: Finding[] };
+
+/** All processes of all sandboxes of a service, and the files of each sandbox, seen through its first process. */
+function scanSandboxes(home: string, service: StormService, needles: readonly Needle[]): SandboxScan {
+  const processes = readFamily(home, service.uidBase, service.pid).filter(({ pid }) => pid !== service.pid);
+  const result: SandboxScan = { processes: [], memoryBytes: 0, files: 0, findings: [] };
+  const seenNamespaces = new Set([readlinkSync("/proc/self/ns/pid")]);
+  for (const process of processes) {
+    const { pid, namespace, commandLine } = process;
+    result.processes.push(commandLine);
+    result.findings.push(...scanFile("cmdline", `/proc/${pid}/cmdline`, needles));
+    result.findings.push(...scanFile("environ", `/proc/${pid}/environ`, needles));
+    const memory = scanMemory(process, needles);
+    result.memoryBytes += memory.bytes;
+    result.findings.push(...memory.findings);
+    if (seenNamespaces.has(namespace)) continue;
+    seenNamespaces.add(namespace);
+    for (const place of ["workspace", "home/agent", "tmp", "etc", "dev/shm"]) {
+      const tree = scanTree(place, `/proc/${pid}/root/${place}`, needles);
+      result.files += tree.files;
+      result.findings.push(...tree.findings);
+    }
+  }
+  result.findings = [...new Set(result.findings)].sort();
+  return result;
+}
+
+let root: string;
+let home: string;
+let starting: Starting;
+let service: StormService;
+let model: ScriptedModel;
+
+/** A key that looks different in every form. */
+const toSecret = (name: string): string =>
+  `${name}/${randomBytes(12).toString("hex")}+${randomBytes(12).toString("hex")}=z`;
+const requestKey = toSecret("canary-request");
+const operatorKey = toSecret("canary-operator");
+const planted = toSecret("canary-planted");
+const keys = [...toNeedles(requestKey), ...toNeedles(operatorKey)];
+const control = toNeedles(planted);
+
+beforeAll(async () => {
+  root = mkdtempSync(join(tmpdir(), "pillion-canary-"));
+  // The control's place in the log: the data directory is written there.
+  home = join(root, planted);
+  model = await openScriptedModel({ script: [] });
+  starting = startStormService(home, pickUidBase(), {
+    PILLION_OPENAI_API_KEY: operatorKey,
+    PILLION_ALLOWED_PROGRAMS: "bash",
+    PILLION_PRIVATE_TARGETS: model.url,
+    PILLION_LOG_LEVEL: "trace",
+  });
+  service = await starting.ready;
+});
+
+afterAll(async () => {
+  await starting?.kill();
+  await model?.[Symbol.asyncDispose]();
+  rmSync(root, { recursive: true, force: true });
+});
+
+/** Starts a run that the scripted model `name` leads, with the canary as its key. */
+async function startRun(name: string, request: object): Promise<string> {
+  const answer = await call(`${service.url}/v1/runs`, "POST", {
+    model: { name: `scripted/${name}`, baseUrl: model.url, api: "openai-completions" },
+    credentials: [{ host: new URL(model.url).host, header: "authorization", value: `Bearer ${requestKey}` }],
+    execution: { allowedPrograms: ["bash"] },
+    ...request,
+  });
+  expect(answer.status, answer.body).toBe(202);
+  return Run.parse(JSON.parse(answer.body)).id;
+}
+
+async function waitForEnd(id: string): Promise<Run> {
+  const accept = { accept: "application/x-ndjson" };
+  await call(`${service.url}/v1/runs/${id}/events`, "GET", undefined, accept); // ends with the run
+  return Run.parse(JSON.parse((await call(`${service.url}/v1/runs/${id}`)).body));
+}
+
+/** What is left of runs when they are over: log, disk, and every answer about them. */
+async function scanRemains(ids: readonly string[], needles: readonly Needle[]): Promise<Finding[]> {
+  const findings = scan("log", Buffer.from(service.readLog()), needles);
+  findings.push(...scanTree("disk", home, needles).findings);
+  findings.push(...scan("list", Buffer.from((await call(`${service.url}/v1/runs`)).body), needles));
+  for (const id of ids) {
+    for (const part of ["", "/events", "/files", "/diff"]) {
+      const accept = part === "/events" ? { accept: "application/x-ndjson" } : {};
+      const { body } = await call(`${service.url}/v1/runs/${id}${part}`, "GET", undefined, accept);
+      findings.push(...scan(`GET run${part}`, Buffer.from(body), needles));
+    }
+  }
+  return [...new Set(findings.map((finding) => finding.replace(/run_[0-9a-z]{26}/, "<run>")))].sort();
+}
+
+const isIn = (where: RegExp, findings: readonly Finding[]): string[] =>
+  [
+    ...new Set(
+      findings.filter((finding) => where.test(finding)).map((finding) => finding.split(": ").at(-1) ?? ""),
+    ),
+  ].sort();
+
+const TEXT_FORMS = Object.keys(toForms("")).sort();
+
+it("the scanner tells every form in a buffer, at every offset of base64 (control)", () => {
+  const forms = Object.entries({ ...toForms(planted), utf16: planted });
+  for (const [form, text] of forms) {
+    const bytes = Buffer.from(`before ${text} after`, form === "utf16" ? "utf16le" : "utf8");
+    expect(isIn(/^here/, scan("here", bytes, control))).toContain(form);
+  }
+  for (const before of ["", "B", "Be", "Bearer "]) {
+    const bytes = Buffer.from(Buffer.from(`${before}${planted} and more`).toString("base64"));
+    expect(isIn(/^here/, scan("here", bytes, control))).toContain("base64");
+  }
+  expect(scan("here", Buffer.from("nothing of it"), control)).toEqual([]);
+});
+
+it("what is planted is found in every place in every form (control)", async () => {
+  const forms = Object.values(toForms(planted)).join("\n");
+  model.reset({
+    scripts: {
+      planted: [
+        {
+          toolCalls: [
+            { name: "read", arguments: { path: "forms.txt" } },
+            { name: "write", arguments: { path: "copy.txt", content: forms } },
+          ],
+        },
+        {
+          toolCalls: [
+            {
+              name: "bash",
+              arguments: { command: `export PLANTED='${planted}'; exec -a '${planted}' sleep 600` },
+            },
+          ],
+        },
+      ],
+    },
+  });
+  const id = await startRun("planted", {
+    prompt: forms,
+    workspace: { kind: "files", files: [{ path: "forms.txt", content: forms }] },
+  });
+  const isHanging = () =>
+    readFamily(home, service.uidBase).some(({ commandLine }) => commandLine.startsWith(`${planted} 600`));
+  expect(await waitUntil(isHanging, 30_000), service.readLog()).toBeDefined();
+
+  const inside = scanSandboxes(home, service, control);
+  expect(isIn(/^workspace\/forms\.txt/, inside.findings)).toEqual(TEXT_FORMS);
+  expect(isIn(/^memory/, inside.findings)).toEqual(expect.arrayContaining(TEXT_FORMS));
+  expect(isIn(/^environ/, inside.findings)).toEqual(["plain"]);
+  expect(isIn(/^cmdline/, inside.findings)).toContain("plain");
+
+  await call(`${service.url}/v1/runs/${id}/cancel`, "POST");
+  expect((await waitForEnd(id)).outcome).toBe("cancelled");
+  const remains = await scanRemains([id], control);
+  expect(isIn(/^disk\/journal\.db/, remains)).toEqual(expect.arrayContaining(TEXT_FORMS));
+  expect(isIn(/^disk\/results\/<run>\/files\.tar/, remains)).toEqual(TEXT_FORMS);
+  expect(isIn(/^disk\/results\/<run>\/diff\.patch/, remains)).toEqual(TEXT_FORMS);
+  expect(isIn(/^GET run\/diff/, remains)).toEqual(TEXT_FORMS);
+  expect(isIn(/^GET run\/events/, remains)).toEqual(TEXT_FORMS);
+  expect(isIn(/^log/, remains)).toContain("plain");
+}, 120_000);
+
+it("the keys of request and operator are nowhere while a run goes on, and nowhere afterwards", async () => {
+  model.reset({
+    scripts: {
+      canary: [
+        {
+          text: "These came with your request: ",
+          echoHeaders: true,
+          toolCalls: [
+            {
+              name: "bash",
+              arguments: {
+                command:
+                  "env; cat /proc/*/environ; ls -laR /home/agent /tmp /workspace | tail -50; echo kept >kept.txt",
+              },
+            },
+          ],
+        },
+        { fail: "hang" },
+      ],
+      refused: [
+        {
+          fail: {
+            status: 401,
+            headers: { "x-request-id": requestKey },
+            body: {
+              error: {
+                message: `Incorrect API key provided: ${Object.values(toForms(requestKey)).join(" or ")}.`,
+              },
+            },
+          },
+        },
+      ],
+    },
+  });
+  const hanging = await startRun("canary", { prompt: "Tell me your key" });
+  expect(await waitUntil(() => model.requests.length === 2, 30_000), service.readLog()).toBeDefined();
+  const shown = model.requests.map(({ headers }) => headers.authorization);
+  expect(shown).toEqual([`Bearer ${requestKey}`, `Bearer ${requestKey}`]);
+
+  const startedMs = performance.now();
+  const inside = scanSandboxes(home, service, keys);
+  console.log(
+    `canary: ${inside.processes.length} processes, ${(inside.memoryBytes / 2 ** 20).toFixed(0)} MiB of memory, ${inside.files} files scanned in ${(performance.now() - startedMs).toFixed(0)} ms`,
+  );
+  expect(inside.processes.length).toBeGreaterThanOrEqual(4);
+  expect(inside.memoryBytes).toBeGreaterThan(50 * 2 ** 20);
+  expect(inside.files).toBeGreaterThan(3);
+  expect(inside.findings).toEqual([]);
+  await call(`${service.url}/v1/runs/${hanging}/cancel`, "POST");
+  expect((await waitForEnd(hanging)).outcome).toBe("cancelled");
+
+  const refused = await startRun("refused", { prompt: "Be refused" });
+  const run = await waitForEnd(refused);
+  expect({ outcome: run.outcome, code: run.failure?.code }).toEqual({
+    outcome: "failed",
+    code: "model_refused",
+  });
+  expect(await scanRemains([hanging, refused], keys)).toEqual([]);
+}, 120_000);
+
+it("the refusal of a bad request does not repeat the key", async () => {
+  const host = new URL(model.url).host;
+  const credential = { host, header: "authorization", value: requestKey };
+  const endpoint = { name: "scripted/bad", baseUrl: model.url, api: "openai-completions" };
+  const bodies = [
+    { credentials: [{ ...credential, host: "elsewhere.example" }] },
+    { credentials: [{ ...credential, host: requestKey }] },
+    { credentials: [{ ...credential, header: requestKey }] },
+    { credentials: [{ ...credential, value: `${requestKey}\n` }] },
+    { credentials: [{ ...credential, [requestKey]: 1 }] },
+    { credentials: requestKey },
+    { [requestKey]: true },
+  ];
+  for (const body of bodies) {
+    const answer = await call(`${service.url}/v1/runs`, "POST", { model: endpoint, prompt: "x", ...body });
+    expect(answer.status, answer.body).toBe(400);
+    const where = `answer to ${Object.keys(body)} ${JSON.stringify(body).length}`;
+    expect.soft(scan(where, Buffer.from(answer.body), keys)).toEqual([]);
+  }
+  expect(scan("log", Buffer.from(service.readLog()), keys)).toEqual([]);
+});
