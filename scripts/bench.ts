@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { get, type IncomingMessage, request } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -10,6 +10,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { type Probe, type Row, report, type Sample, toTable } from "./bench-report.ts";
+import { readCpuSeconds, readPss, readTree } from "./process-usage.ts";
 
 const PROJECT = fileURLToPath(new URL("..", import.meta.url));
 const PI_CLI = join(
@@ -22,27 +24,25 @@ const TOOLS = "read,grep,find,ls,edit,write";
 const CONCURRENT = 8;
 const STARTS = 10;
 const HEALTH_CALLS = 500;
-const LOADED_PROBE_MS = 5_000;
 /** Long enough that processes can be looked at in the middle of the answer. */
-const SLOW_CHUNK_MS = 300;
+const CHUNK_MS = 200;
+const CPU_SAMPLE_MS = 25;
+const PROBED_ROUNDS = 5;
 
 const script = {
   scripts: {
     fast: [{ text: ["Hello, ", "here ", "I ", "am."] }],
-    slow: [{ text: Array.from({ length: 20 }, (_, index) => `word ${index} `), chunkDelayMs: SLOW_CHUNK_MS }],
+    slow: [{ text: toWords(5), chunkDelayMs: CHUNK_MS }],
+    long: [{ text: toWords(25), chunkDelayMs: CHUNK_MS }],
   },
 };
 
-type Running = AsyncDisposable & { readonly pid: number; readonly port: number };
-/** Milliseconds and seconds; `pssBytes` only where the run was looked at in the middle. */
-type Sample = { readonly firstTextMs: number; readonly cpuSeconds: number; readonly pssBytes: number };
-type Row = {
-  readonly what: string;
-  readonly goal: string;
-  readonly reached: string;
-  readonly met: boolean | null;
-};
+function toWords(count: number): string[] {
+  return Array.from({ length: count }, (_, index) => `word ${index} `);
+}
 
+type ModelName = keyof typeof script.scripts;
+type Running = AsyncDisposable & { readonly pid: number; readonly port: number };
 async function bench(rounds: number): Promise<{ rows: Row[]; figures: Record<string, number> }> {
   for (const file of [PI_CLI, SERVICE]) {
     if (!existsSync(file))
@@ -60,8 +60,8 @@ async function bench(rounds: number): Promise<{ rows: Row[]; figures: Record<str
   const starts = await measureStarts(join(scratch, "starts"));
   const service = held.use((await startService(join(scratch, "service"), model.port)).running);
   const idle = await measureHealth(service.port, (count) => count < HEALTH_CALLS);
-  const bare = (name: "fast" | "slow") => runBare(scratch, agentDir, name);
-  const pillion = (name: "fast" | "slow") => runPillion(service, baseUrl, name);
+  const bare = (name: ModelName) => runBare(scratch, agentDir, name);
+  const pillion = (name: ModelName) => runPillion(service, baseUrl, name);
 
   // One of each unmeasured: file caches are warm for both or for neither.
   await bare("fast");
@@ -76,12 +76,24 @@ async function bench(rounds: number): Promise<{ rows: Row[]; figures: Record<str
     ];
     for (const one of round % 2 === 0 ? order : order.toReversed()) await one();
   }
-  const memory: { bare: number; pillion: number }[] = [];
-  for (let round = 0; round < 3; round += 1) {
-    memory.push({ bare: (await bare("slow")).pssBytes, pillion: (await pillion("slow")).pssBytes });
+  const floorProbes: Probe[] = [];
+  const ourProbes: Probe[] = [];
+  for (let round = 0; round < Math.min(rounds, PROBED_ROUNDS); round += 1) {
+    floorProbes.push(await probe("children", (onText) => runBare(scratch, agentDir, "slow", onText)));
+    ourProbes.push(await probe(service.pid, (onText) => runPillion(service, baseUrl, "slow", onText)));
   }
   const loaded = await measureLoadedHealth(service, baseUrl);
-  return report({ rounds, starts, idle, loaded, floor, ours, memory });
+  return report({
+    rounds,
+    concurrent: CONCURRENT,
+    starts,
+    idle,
+    loaded,
+    floor,
+    ours,
+    floorProbes,
+    ourProbes,
+  });
 }
 
 // --- the three programs
@@ -98,7 +110,7 @@ async function writeBareHome(scratch: string, baseUrl: string): Promise<string> 
   const agentDir = join(scratch, "agent");
   await mkdir(join(scratch, "workspace"), { recursive: true });
   await mkdir(agentDir, { recursive: true });
-  const models = ["fast", "slow"].map((id) => ({ id, contextWindow: 128_000, maxTokens: 16_384 }));
+  const models = Object.keys(script.scripts).map((id) => ({ id, contextWindow: 128_000, maxTokens: 16_384 }));
   const provider = { baseUrl, api: "openai-completions", apiKey: "bench-key", models };
   await writeFile(join(agentDir, "models.json"), JSON.stringify({ providers: { bench: provider } }));
   return agentDir;
@@ -113,7 +125,7 @@ async function startService(
   const port = await takeFreePort();
   const began = performance.now();
   const child = spawn(process.execPath, [SERVICE, "serve"], {
-    stdio: ["ignore", "ignore", "inherit"],
+    stdio: ["ignore", "ignore", "pipe"],
     env: {
       PATH: process.env.PATH,
       HOME: home,
@@ -124,8 +136,13 @@ async function startService(
       PILLION_LOG_LEVEL: "fatal",
     },
   });
+  let said = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    said = (said + text).slice(-4096);
+  });
   while (!(await isHealthy(port))) {
-    if (child.exitCode !== null) throw new Error(`the service ended with exit code ${child.exitCode}`);
+    if (child.exitCode !== null)
+      throw new Error(`the service ended with exit code ${child.exitCode}: ${said}`);
     await pause(2);
   }
   return { running: toRunning(child, port), healthyMs: performance.now() - began };
@@ -144,8 +161,9 @@ function toRunning(child: ChildProcess, port: number): Running {
   };
 }
 
-async function runBare(scratch: string, agentDir: string, name: "fast" | "slow"): Promise<Sample> {
-  const cpuBefore = await readCpuSeconds("self", "children");
+type OnText = () => Promise<void>;
+
+async function runBare(scratch: string, agentDir: string, name: ModelName, onText?: OnText): Promise<Sample> {
   const began = performance.now();
   const flags =
     "--no-extensions --no-skills --no-prompt-templates --no-context-files --no-themes --no-session --no-approve --offline";
@@ -168,40 +186,42 @@ async function runBare(scratch: string, agentDir: string, name: "fast" | "slow")
   const ended = once(child, "exit");
   child.stdin.write(`${JSON.stringify({ type: "prompt", message: "Say hello" })}\n`);
   let firstTextMs = Number.NaN;
-  let pssBytes = 0;
   for await (const line of createInterface({ input: child.stdout })) {
     const record = JSON.parse(line);
     if (Number.isNaN(firstTextMs) && record.assistantMessageEvent?.type === "text_delta") {
       firstTextMs = performance.now() - began;
-      if (name === "slow") pssBytes = await readTreePss(child.pid ?? -1, true);
+      await onText?.();
     }
     if (record.type === "agent_settled") break;
   }
   child.stdin.end();
   await ended;
   if (Number.isNaN(firstTextMs)) throw new Error("bare Pi gave no text");
-  return { firstTextMs, cpuSeconds: (await readCpuSeconds("self", "children")) - cpuBefore, pssBytes };
+  return { firstTextMs };
 }
 
-async function runPillion(service: Running, baseUrl: string, name: "fast" | "slow"): Promise<Sample> {
-  const cpuBefore = await readCpuSeconds(service.pid, "all");
+async function runPillion(
+  service: Running,
+  baseUrl: string,
+  name: ModelName,
+  onText?: OnText,
+): Promise<Sample> {
   const began = performance.now();
   let firstTextMs = Number.NaN;
-  let pssBytes = 0;
   let outcome = "no end";
   for await (const event of openRun(service.port, baseUrl, name)) {
     if (Number.isNaN(firstTextMs) && event.type === "message.delta") {
       firstTextMs = performance.now() - began;
-      if (name === "slow") pssBytes = await readTreePss(service.pid, false);
+      await onText?.();
     }
     if (event.type === "run.ended") outcome = JSON.stringify(event);
   }
   if (!outcome.includes('"succeeded"') || Number.isNaN(firstTextMs))
     throw new Error(`a run failed: ${outcome}`);
-  return { firstTextMs, cpuSeconds: (await readCpuSeconds(service.pid, "all")) - cpuBefore, pssBytes };
+  return { firstTextMs };
 }
 
-async function* openRun(port: number, baseUrl: string, name: string): AsyncGenerator<{ type: string }> {
+async function* openRun(port: number, baseUrl: string, name: ModelName): AsyncGenerator<{ type: string }> {
   const body = JSON.stringify({
     prompt: "Say hello",
     model: { name: `bench/${name}`, baseUrl, api: "openai-completions" },
@@ -239,11 +259,14 @@ async function measureHealth(port: number, goesOn: (count: number) => boolean): 
   return found;
 }
 
-/** Probes while eight runs start, talk and end, for a fixed time from their requests on. */
+/** Probes while eight runs start, talk and end. */
 async function measureLoadedHealth(service: Running, baseUrl: string): Promise<number[]> {
-  const runs = Promise.all(Array.from({ length: CONCURRENT }, () => runPillion(service, baseUrl, "slow")));
-  const until = performance.now() + LOADED_PROBE_MS;
-  const found = await measureHealth(service.port, () => performance.now() < until);
+  let isOver = false;
+  const each = Array.from({ length: CONCURRENT }, () => runPillion(service, baseUrl, "long"));
+  const runs = Promise.all(each).finally(() => {
+    isOver = true;
+  });
+  const found = await measureHealth(service.port, () => !isOver);
   await runs;
   return found;
 }
@@ -259,41 +282,31 @@ function isHealthy(port: number): Promise<boolean> {
 }
 
 /**
- * Seconds of user and system time from proc_pid_stat(5). A process that was waited for is in its parent's `children`
- * times, with everything that it had waited for itself: the kernel counts a whole sandbox into the service that way.
+ * CPU and memory of one run by looking at its processes every few milliseconds. Waiting for children would not tell:
+ * the kernel ends a PID namespace without counting its processes into their parents. What a process uses after it was
+ * last seen is lost, alike for both. `root` is the service, whose own share counts too, or this program's children.
  */
-async function readCpuSeconds(pid: number | "self", which: "all" | "children"): Promise<number> {
-  const stat = await readFile(`/proc/${pid}/stat`, "latin1");
-  const fields = stat
-    .slice(stat.lastIndexOf(")") + 2)
-    .split(" ")
-    .map(Number);
-  const [own, children] = [(fields[11] ?? 0) + (fields[12] ?? 0), (fields[13] ?? 0) + (fields[14] ?? 0)];
-  return (which === "all" ? own + children : children) / TICKS_PER_SECOND;
-}
-
-/** USER_HZ is 100 on every Linux that Node runs on. */
-const TICKS_PER_SECOND = 100;
-
-/** Sum of Pss of a process's descendants, in bytes. */
-async function readTreePss(root: number, withRoot: boolean): Promise<number> {
-  const parents = new Map<number, number>();
-  for (const name of await readdir("/proc")) {
-    const stat = /^\d+$/.test(name) ? await readFile(`/proc/${name}/stat`, "latin1").catch(() => "") : "";
-    if (stat !== "") parents.set(Number(name), Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
-  }
-  const isBelow = (pid: number): boolean => {
-    const parent = parents.get(pid);
-    return parent !== undefined && (parent === root || isBelow(parent));
+async function probe(root: number | "children", run: (onText: OnText) => Promise<Sample>): Promise<Probe> {
+  const top = root === "children" ? process.pid : root;
+  const strangers = new Set((await readTree(top)).map(({ pid }) => pid));
+  const before = root === "children" ? 0 : await readCpuSeconds(root);
+  const seen = new Map<number, number>();
+  const isOurs = ({ pid }: { pid: number }): boolean => !strangers.has(pid);
+  const look = async () => {
+    for (const { pid, cpuSeconds } of (await readTree(top)).filter(isOurs)) seen.set(pid, cpuSeconds);
   };
-  const pids = [...parents.keys()].filter((pid) => isBelow(pid) || (withRoot && pid === root));
-  const sizes = await Promise.all(pids.map(readPss));
-  return sizes.reduce((sum, size) => sum + size, 0);
-}
-
-async function readPss(pid: number): Promise<number> {
-  const text = await readFile(`/proc/${pid}/smaps_rollup`, "latin1").catch(() => "");
-  return Number(/^Pss:\s+(\d+) kB/m.exec(text)?.[1] ?? 0) * 1024;
+  const timer = setInterval(() => void look(), CPU_SAMPLE_MS);
+  let pssBytes = 0;
+  try {
+    await run(async () => {
+      const sizes = await Promise.all((await readTree(top)).filter(isOurs).map(({ pid }) => readPss(pid)));
+      pssBytes = sizes.reduce((sum, size) => sum + size, 0);
+    });
+  } finally {
+    clearInterval(timer);
+  }
+  const own = root === "children" ? 0 : (await readCpuSeconds(root)) - before;
+  return { cpuSeconds: [...seen.values()].reduce((sum, seconds) => sum + seconds, own), pssBytes };
 }
 
 async function takeFreePort(): Promise<number> {
@@ -310,123 +323,6 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-// --- saying it
-
-/** Nearest rank; `share` 0.5 is the median. */
-function percentile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
-}
-
-type Measured = {
-  rounds: number;
-  starts: number[];
-  idle: number[];
-  loaded: number[];
-  floor: Sample[];
-  ours: Sample[];
-  memory: { bare: number; pillion: number }[];
-};
-
-function report(measured: Measured): { rows: Row[]; figures: Record<string, number> } {
-  const { starts, idle, loaded, floor, ours, memory } = measured;
-  const first = (samples: Sample[], share: number) =>
-    percentile(
-      samples.map((sample) => sample.firstTextMs),
-      share,
-    );
-  const cpu = (samples: Sample[]) => mean(samples.map((sample) => sample.cpuSeconds));
-  const megabytes = (which: "bare" | "pillion") =>
-    percentile(
-      memory.map((sample) => sample[which]),
-      0.5,
-    ) /
-    (1024 * 1024);
-  const f = {
-    rounds: measured.rounds,
-    bareFirstTextMs: first(floor, 0.5),
-    bareFirstTextP90Ms: first(floor, 0.9),
-    pillionFirstTextMs: first(ours, 0.5),
-    pillionFirstTextP90Ms: first(ours, 0.9),
-    addedFirstTextMs: first(ours, 0.5) - first(floor, 0.5),
-    firstTextRatio: first(ours, 0.5) / first(floor, 0.5),
-    bareCpuSeconds: cpu(floor),
-    pillionCpuSeconds: cpu(ours),
-    cpuRatio: cpu(ours) / cpu(floor),
-    barePssMb: megabytes("bare"),
-    pillionPssMb: megabytes("pillion"),
-    addedPssMb: megabytes("pillion") - megabytes("bare"),
-    startMs: percentile(starts, 0.5),
-    startMaxMs: Math.max(...starts),
-    healthIdleMs: percentile(idle, 0.5),
-    healthIdleP99Ms: percentile(idle, 0.99),
-    healthLoadedMs: percentile(loaded, 0.5),
-    healthLoadedP99Ms: percentile(loaded, 0.99),
-    healthLoadedCalls: loaded.length,
-  };
-  const ms = (value: number) => `${value.toFixed(value < 10 ? 2 : 0)} ms`;
-  const row = (what: string, reached: string, goal = "", met: boolean | null = null): Row => ({
-    what,
-    goal,
-    reached,
-    met,
-  });
-  const rows = [
-    row(
-      "first text, bare Pi",
-      `median ${ms(f.bareFirstTextMs)}, p90 ${ms(f.bareFirstTextP90Ms)}`,
-      "the floor",
-    ),
-    row("first text, Pillion", `median ${ms(f.pillionFirstTextMs)}, p90 ${ms(f.pillionFirstTextP90Ms)}`),
-    row(
-      "first text, added",
-      `${ms(f.addedFirstTextMs)} (ratio ${f.firstTextRatio.toFixed(2)})`,
-      "≤ 60 ms median",
-      f.addedFirstTextMs <= 60,
-    ),
-    row("CPU per run, bare Pi", `${f.bareCpuSeconds.toFixed(2)} s`, "the floor"),
-    row("CPU per run, Pillion", `${f.pillionCpuSeconds.toFixed(2)} s (ratio ${f.cpuRatio.toFixed(2)})`),
-    row("memory of bare Pi (Pss)", `${f.barePssMb.toFixed(1)} MB`, "the floor"),
-    row("memory of a sandbox (sum of Pss)", `${f.pillionPssMb.toFixed(1)} MB`),
-    row("memory, added a run", `${f.addedPssMb.toFixed(1)} MB`, "≤ 25 MB", f.addedPssMb <= 25),
-    row(
-      "start to healthy",
-      `median ${ms(f.startMs)}, most ${ms(f.startMaxMs)}`,
-      "≤ 700 ms",
-      f.startMs <= 700,
-    ),
-    row(
-      "/health idle",
-      `median ${ms(f.healthIdleMs)}, p99 ${ms(f.healthIdleP99Ms)}`,
-      "p99 ≤ 10 ms",
-      f.healthIdleP99Ms <= 10,
-    ),
-    row(`/health under ${CONCURRENT} runs`, `median ${ms(f.healthLoadedMs)}, p99 ${ms(f.healthLoadedP99Ms)}`),
-  ];
-  return { rows, figures: f };
-}
-
-function toTable(rows: readonly Row[]): string {
-  const said = rows.map(({ what, reached, goal, met }) => [
-    what,
-    reached,
-    goal,
-    met === null ? "" : met ? "reached" : "NOT reached",
-  ]);
-  const widths = [0, 1, 2].map((column) => Math.max(...said.map((cells) => cells[column]?.length ?? 0)));
-  const lines = said.map((cells) =>
-    cells
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join("  ")
-      .trimEnd(),
-  );
-  return `${lines.join("\n")}\n`;
-}
-
 const { values } = parseArgs({
   options: { rounds: { type: "string", default: "12" }, json: { type: "boolean", default: false } },
 });
@@ -437,7 +333,7 @@ process.stdout.write(
   values.json
     ? `${JSON.stringify({ figures, rows }, null, 2)}\n`
     : `Pillion against bare \`pi --mode rpc\`, ${rounds} rounds of each in turn, one scripted model for both.\n` +
-        "CPU: user and system time that the kernel counted for the run's processes once they were waited for, the\n" +
-        "service's own share included. Memory: taken at the first text of an answer that goes on.\n\n" +
+        "CPU: user and system time of the run's processes, seen every 25 ms, with the service's own share. Memory:\n" +
+        "taken at the first text of an answer that goes on; the service's own is not counted.\n\n" +
         toTable(rows),
 );

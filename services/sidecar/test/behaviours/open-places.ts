@@ -1,0 +1,135 @@
+// Sandboxes for the behaviour suites: the real kinds of place, each with its own data directory, and the fake.
+import { randomUUID } from "node:crypto";
+import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Duplex } from "node:stream";
+import {
+  killProcess,
+  type ProcessId,
+  readChildPids,
+  readProcessIds,
+} from "../../src/kernel/process-table.ts";
+import { LocalPlaces } from "../../src/sandboxes/local/local-places.ts";
+import { UnisolatedPlaces } from "../../src/sandboxes/local/unisolated-places.ts";
+import { openSandbox } from "../../src/sandboxes/open-sandbox.ts";
+import type { PlaceKind, Sandbox, SandboxSpec } from "../../src/sandboxes/sandbox.ts";
+import { FakeSandbox } from "../fakes/fake-sandbox.ts";
+
+export const PRODUCT_DIR = join(import.meta.dirname, "../../../../dist/product");
+
+export type SandboxWishes = {
+  readonly readOnly?: boolean;
+  readonly executable?: boolean;
+  readonly acceptDoor?: (connection: Duplex) => void;
+  readonly productDir?: string;
+};
+
+export type OpenedSandbox = AsyncDisposable & {
+  readonly sandbox: Sandbox;
+  /** A program that is given this argument is seen by `readLeftovers`. */
+  readonly token: string;
+  /** Ends the guard from outside, as a crash would. */
+  killGuard(): Promise<void>;
+  /** What of this sandbox still stands on the machine; for a fake, its directories. */
+  readLeftovers(): Promise<string[]>;
+};
+
+export type SandboxMaker = {
+  readonly name: string;
+  /** False where a reader cannot be had. */
+  readonly hasReaders: boolean;
+  open(wishes?: SandboxWishes): Promise<OpenedSandbox>;
+};
+
+export const LOCAL: SandboxMaker = {
+  name: "the local sandbox",
+  hasReaders: true,
+  open: (wishes) =>
+    openReal(
+      wishes,
+      (home, productDir) =>
+        new LocalPlaces({ ...toCommon(home, productDir), uidBase: 251_000, hidden: [home] }),
+    ),
+};
+
+export const UNISOLATED: SandboxMaker = {
+  name: "the one without isolation",
+  hasReaders: false,
+  open: (wishes) => openReal(wishes, (home, productDir) => new UnisolatedPlaces(toCommon(home, productDir))),
+};
+
+export const FAKE: SandboxMaker = {
+  name: "the fake",
+  hasReaders: false,
+  async open() {
+    const sandbox = new FakeSandbox();
+    const token = randomUUID();
+    return {
+      sandbox,
+      token,
+      killGuard: async () => sandbox.lose(),
+      readLeftovers: async () => [
+        ...(await readProcessIds((line) => line.includes(token))).map(({ pid }) => `process ${pid}`),
+        ...[sandbox.directory].filter(existsSync),
+      ],
+      [Symbol.asyncDispose]: () => sandbox.close(),
+    };
+  },
+};
+
+function toCommon(home: string, productDir: string) {
+  return { home, productDir, nodePath: process.execPath, instance: `test${randomUUID().slice(0, 8)}` };
+}
+
+export function toSpec(runId: string, wishes: SandboxWishes = {}): SandboxSpec {
+  return {
+    runId,
+    requestedKind: "local",
+    workspace: { kind: "scratch", bytes: 16 * 1024 * 1024 },
+    readOnly: wishes.readOnly ?? false,
+    pids: 128,
+    executable: wishes.executable ?? false,
+  };
+}
+
+async function openReal(
+  wishes: SandboxWishes = {},
+  toPlaces: (home: string, productDir: string) => PlaceKind,
+): Promise<OpenedSandbox> {
+  const home = mkdtempSync(join(tmpdir(), "pillion-sandbox-"));
+  chmodSync(home, 0o755);
+  const runId = `run_${randomUUID()}`;
+  const places = toPlaces(home, wishes.productDir ?? PRODUCT_DIR);
+  const refuse = (connection: Duplex): void => void connection.destroy();
+  const signal = AbortSignal.timeout(20_000);
+  const sandbox = await openSandbox(places, toSpec(runId, wishes), wishes.acceptDoor ?? refuse, signal);
+  return {
+    sandbox,
+    token: runId,
+    async killGuard() {
+      const guard = await findGuard(runId);
+      if (guard === undefined || !killProcess(guard, "SIGKILL")) throw new Error("there is no guard to kill");
+    },
+    readLeftovers: async () => [
+      ...(await readProcessIds((line) => line.includes(runId))).map(({ pid }) => `process ${pid}`),
+      ...[join(home, "runs", runId)].filter(existsSync),
+    ],
+    async [Symbol.asyncDispose]() {
+      await sandbox.close();
+      rmSync(home, { recursive: true, force: true });
+    },
+  };
+}
+
+/** The guard is the process with its program's name that stands in or below a process with the run's id. */
+export async function findGuard(runId: string): Promise<ProcessId | undefined> {
+  const waiting = await readProcessIds((line) => line.includes(runId));
+  for (let id = waiting.shift(); id !== undefined; id = waiting.shift()) {
+    const line = await readFile(`/proc/${id.pid}/cmdline`, "utf8").catch(() => "");
+    if (line.includes("guard/main.mjs\0{") && line.split("\0")[0]?.endsWith("node")) return id;
+    waiting.push(...(await readChildPids(id.pid)));
+  }
+  return undefined;
+}

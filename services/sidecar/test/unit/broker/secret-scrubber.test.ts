@@ -1,0 +1,78 @@
+import { Readable } from "node:stream";
+import { buffer } from "node:stream/consumers";
+import { pipeline } from "node:stream/promises";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { SecretScrubber } from "../../../src/broker/secret-scrubber.ts";
+
+const SECRET = "sk-canary-0123456789";
+
+async function scrub(secret: string, chunks: readonly Buffer[]): Promise<Buffer> {
+  const scrubber = new SecretScrubber(secret);
+  const [bytes] = await Promise.all([buffer(scrubber), pipeline(Readable.from(chunks), scrubber)]);
+  return bytes;
+}
+
+/** The expected answer, made the plain way from the whole text. */
+function replaceAll(secret: string, bytes: Buffer): Buffer {
+  return Buffer.from(bytes.toString("latin1").replaceAll(secret, "[redacted]"), "latin1");
+}
+
+function cut(bytes: Buffer, sizes: readonly number[]): Buffer[] {
+  const chunks: Buffer[] = [];
+  let rest = bytes;
+  for (const size of sizes) {
+    chunks.push(rest.subarray(0, size));
+    rest = rest.subarray(size);
+  }
+  return [...chunks, rest].filter((chunk) => chunk.length > 0);
+}
+
+describe("a secret in a byte stream", () => {
+  test("is replaced wherever it is cut in two", async () => {
+    const text = Buffer.from(`before ${SECRET} after`);
+    for (let at = 0; at <= text.length; at += 1) {
+      expect((await scrub(SECRET, cut(text, [at]))).toString()).toBe("before [redacted] after");
+    }
+  });
+
+  test("is replaced when it comes byte by byte", async () => {
+    const text = Buffer.from(`${SECRET}${SECRET} x ${SECRET}`);
+    const chunks = [...text].map((byte) => Buffer.from([byte]));
+    expect((await scrub(SECRET, chunks)).toString()).toBe("[redacted][redacted] x [redacted]");
+  });
+
+  test("any other bytes pass unchanged, also a beginning of the secret at the end", async () => {
+    const bytes = Buffer.concat([Buffer.from([0, 255, 254, 10, 13]), Buffer.from(SECRET.slice(0, -1))]);
+    expect(await scrub(SECRET, [bytes])).toEqual(bytes);
+  });
+
+  test("a beginning that breaks off and begins anew is seen", async () => {
+    expect((await scrub("aab", cut(Buffer.from("aaab aaaaab"), [1, 1, 1, 4, 1]))).toString()).toBe(
+      "a[redacted] aaa[redacted]",
+    );
+  });
+
+  test("only what may be its beginning is held back", async () => {
+    const scrubber = new SecretScrubber(SECRET);
+    scrubber.write("data: hello\n\n");
+    expect(String(scrubber.read())).toBe("data: hello\n\n");
+    scrubber.write("data: sk-can");
+    expect(String(scrubber.read())).toBe("data: ");
+    scrubber.write("dy\n\n");
+    expect(String(scrubber.read())).toBe("sk-candy\n\n");
+  });
+
+  test("however the bytes are cut, the result is that of the whole", async () => {
+    const secret = fc.string({ unit: fc.constantFrom("a", "b", "c"), minLength: 2, maxLength: 5 });
+    const text = fc.string({ unit: fc.constantFrom("a", "b", "c", "-"), maxLength: 60 });
+    const sizes = fc.array(fc.integer({ min: 0, max: 7 }), { maxLength: 20 });
+    await fc.assert(
+      fc.asyncProperty(secret, text, sizes, async (word, said, cuts) => {
+        const bytes = Buffer.from(said);
+        expect((await scrub(word, cut(bytes, cuts))).toString()).toBe(replaceAll(word, bytes).toString());
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
