@@ -8,3 +8,6 @@ export const PROOF_COMMAND_PREFIX = "pillion-";
 
 /** Key under which the extension reports a finished model call over Pi's `setStatus`. */
 export const USAGE_STATUS_KEY = "pillion-usage";
+
+/** Command that the extension has from its first moment on; without it nothing is said to Pi at all. */
+export const CLOSED_COMMAND = "pillion-closed";

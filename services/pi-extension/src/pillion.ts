@@ -1,7 +1,7 @@
 /** The extension inside every Pi: keeps it closed until one claim opens it, then holds the claim's policy. */
 import type { ExtensionAPI, ExtensionContext } from "@earendil-works/pi-coding-agent";
 import type { Claim, UsageReport } from "#contract/extension";
-import { PROOF_COMMAND_PREFIX, USAGE_STATUS_KEY } from "#contract/extension-words";
+import { CLOSED_COMMAND, PROOF_COMMAND_PREFIX, USAGE_STATUS_KEY } from "#contract/extension-words";
 import { readClaim } from "./claim.ts";
 import { findTool } from "./find-tool.ts";
 
@@ -10,6 +10,10 @@ export default function pillion(pi: ExtensionAPI): void {
   let httpStatus: number | null = null;
 
   pi.registerTool(findTool());
+  pi.registerCommand(CLOSED_COMMAND, {
+    description: "Tells that this Pi is kept closed until its claim.",
+    handler: async () => {},
+  });
 
   pi.on("session_start", () => pi.setActiveTools([]));
 

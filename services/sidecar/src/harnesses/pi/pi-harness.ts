@@ -6,7 +6,7 @@ import { pipeline } from "node:stream/promises";
 import { z } from "zod";
 import type { EventBody } from "#contract/event";
 import { Claim } from "#contract/extension";
-import { CLAIM_PREFIX, PROOF_COMMAND_PREFIX } from "#contract/extension-words";
+import { CLAIM_PREFIX, CLOSED_COMMAND, PROOF_COMMAND_PREFIX } from "#contract/extension-words";
 import type { HarnessInfo, RunHarness } from "#contract/harness";
 import type { Exit } from "#contract/run";
 import { within } from "../../kernel/deadline.ts";
@@ -185,20 +185,24 @@ class StartedPi implements StartedHarness, OpenHarness {
   }
 
   async #open(claim: Claim): Promise<void> {
+    await this.#proveCommand(CLOSED_COMMAND);
     await this.#rpc.ask({ type: "prompt", message: `${CLAIM_PREFIX}${JSON.stringify(claim)}` });
-    const { commands } = PiCommands.parse(await this.#rpc.ask({ type: "get_commands" }));
-    const wanted = `${PROOF_COMMAND_PREFIX}${claim.nonce}`;
-    const proof = commands.find(({ name, source }) => name === wanted && source === "extension");
-    if (proof?.sourceInfo.path !== this.#extensionPath) {
-      throw new Fault(
-        "extension_missing",
-        "Pi did not prove that the policy extension holds; nothing was sent to a model.",
-      );
-    }
+    await this.#proveCommand(`${PROOF_COMMAND_PREFIX}${claim.nonce}`);
     const { model } = PiState.parse(await this.#rpc.ask({ type: "get_state" }));
     if (model?.provider !== claim.provider || model.id !== claim.model || model.baseUrl !== claim.baseUrl) {
       throw new Fault("harness_protocol", "Pi did not take the claimed model; nothing was sent to a model.");
     }
+  }
+
+  /** Throws extension_missing unless our own file, and no other, has registered the command. */
+  async #proveCommand(wanted: string): Promise<void> {
+    const { commands } = PiCommands.parse(await this.#rpc.ask({ type: "get_commands" }));
+    const proof = commands.find(({ name, source }) => name === wanted && source === "extension");
+    if (proof?.sourceInfo.path === this.#extensionPath) return;
+    throw new Fault(
+      "extension_missing",
+      "Pi did not prove that the policy extension holds; nothing was sent to a model.",
+    );
   }
 
   async #orExit<T>(
