@@ -1,0 +1,154 @@
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { RunRequest } from "#contract/run";
+import { type ProfileContext, readAgentDefaults, resolveProfile } from "../../../src/agents/profile.ts";
+import { readProviderList } from "../../../src/agents/provider-list.ts";
+import { Fault } from "../../../src/kernel/fault.ts";
+
+const ROOT = join(import.meta.dirname, "../../../../..");
+
+const CONTEXT: ProfileContext = {
+  defaults: readAgentDefaults(join(ROOT, "config")),
+  providers: readProviderList(join(ROOT, "config")),
+  skillsDir: join(ROOT, "skills"),
+  defaultModel: "demo/tour",
+  demoModel: true,
+  allowedPrograms: [],
+  privateTargets: ["http://127.0.0.1:9000"],
+  credentials: [{ host: "gateway.example.com", header: "X-Key", value: "operator-gateway-key" }],
+  providerKeys: { anthropic: "operator-key" },
+};
+
+function resolve(request: object, context: Partial<ProfileContext> = {}) {
+  return resolveProfile(RunRequest.parse({ prompt: "p", ...request }), { ...CONTEXT, ...context });
+}
+
+function refusal(
+  request: object,
+  context: Partial<ProfileContext> = {},
+): { code: string; path: string | undefined } {
+  try {
+    resolve(request, context);
+  } catch (error) {
+    if (error instanceof Fault) return { code: error.code, path: error.errors?.[0]?.path };
+    throw error;
+  }
+  throw new Error("the request was taken");
+}
+
+describe("a model", () => {
+  test("is the operator's default where none is named", () => {
+    expect(resolve({})).toMatchObject({
+      model: { provider: "demo", name: "tour" },
+      endpoint: { kind: "demo" },
+    });
+  });
+
+  test("of a configured provider gets the operator's key in the vendor's header", () => {
+    expect(resolve({ model: "anthropic/some-model" })).toMatchObject({
+      model: { provider: "anthropic", name: "some-model", api: "anthropic-messages", price: null },
+      endpoint: { header: { name: "x-api-key", value: "operator-key" }, privateAllowed: true },
+    });
+  });
+
+  test("takes the request's own credential before the operator's", () => {
+    const credentials = [{ host: "api.anthropic.com", header: "X-Api-Key", value: "callers-key" }];
+    expect(resolve({ model: "anthropic/m", credentials })).toMatchObject({
+      endpoint: { header: { name: "x-api-key", value: "callers-key" } },
+    });
+  });
+
+  test("with an endpoint of the request's never gets a key of the operator's", () => {
+    for (const name of ["anthropic/m", "acme/m"]) {
+      const model = { name, baseUrl: "https://gateway.example.com", api: "anthropic-messages" };
+      expect(resolve({ model })).toMatchObject({ endpoint: { header: null, privateAllowed: false } });
+    }
+  });
+
+  test("may be at a private origin only where the operator named that very origin", () => {
+    const at = (baseUrl: string) => ({ model: { name: "acme/m", baseUrl, api: "openai-completions" } });
+    expect(resolve(at("http://127.0.0.1:9000/v1"))).toMatchObject({ endpoint: { privateAllowed: true } });
+    expect(refusal(at("http://127.0.0.1:9001/v1")).code).toBe("forbidden");
+    expect(refusal(at("http://localhost:9000/v1")).code).toBe("forbidden");
+  });
+
+  test.each([
+    ["an unknown provider", { model: "nobody/m" }, "/model"],
+    ["no key for a provider that needs one", { model: "openai/m" }, "/credentials"],
+    ["a demo model that is none", { model: "demo/other" }, "/model"],
+    [
+      "a URL with a user",
+      { model: { name: "a/m", baseUrl: "https://u:p@e.com", api: "openai-completions" } },
+      "/model/baseUrl",
+    ],
+    [
+      "a credential for another host",
+      { model: "anthropic/m", credentials: [{ host: "e.com", header: "a", value: "b" }] },
+      "/credentials/0/host",
+    ],
+  ])("is refused by name: %s", (_what, request, path) => {
+    expect(refusal(request)).toEqual({ code: "invalid_request", path });
+  });
+
+  test("of the demo is gone where the operator switched it off", () => {
+    expect(refusal({ model: "demo/tour" }, { demoModel: false })).toEqual({
+      code: "invalid_request",
+      path: "/model",
+    });
+  });
+});
+
+describe("tools", () => {
+  test("are the usual ones; an empty list means none", () => {
+    expect(resolve({}).tools).toEqual(["read", "grep", "find", "ls", "edit", "write"]);
+    expect(resolve({ agent: { tools: [] } }).tools).toEqual([]);
+  });
+
+  test("of a reader never write", () => {
+    expect(resolve({ role: "reader" }).tools).toEqual(["read", "grep", "find", "ls"]);
+    expect(refusal({ role: "reader", agent: { tools: ["write"] } })).toEqual({
+      code: "invalid_request",
+      path: "/agent/tools/0",
+    });
+  });
+
+  test.each([
+    ["nobody", {}, [], "execution_disabled"],
+    ["the operator alone", {}, ["bash"], "execution_disabled"],
+    ["the request alone", { execution: { allowedPrograms: ["bash"] } }, [], "execution_disabled"],
+  ])("S4.1: the shell is off when it is named by %s", (_who, request, allowedPrograms, code) => {
+    expect(refusal({ ...request, agent: { tools: ["bash"] } }, { allowedPrograms }).code).toBe(code);
+  });
+
+  test("include the shell when both name it, but never for a reader", () => {
+    const request = { execution: { allowedPrograms: ["bash"] } };
+    expect(resolve(request, { allowedPrograms: ["bash"] })).toMatchObject({ hasShell: true });
+    expect(resolve({ ...request, role: "reader" }, { allowedPrograms: ["bash"] }).hasShell).toBe(false);
+  });
+
+  test("other programs are refused even where the operator allows them: not implemented yet", () => {
+    const request = { execution: { allowedPrograms: ["python3"] } };
+    expect(refusal(request, { allowedPrograms: ["python3"] }).code).toBe("invalid_request");
+  });
+});
+
+describe("skills", () => {
+  test("come from the library or with the request", () => {
+    const skills = [{ name: "code-review" }, { name: "tidy", description: "Tidies.", content: "Tidy up." }];
+    const resolved = resolve({ agent: { skills } }).skills;
+    expect(resolved.map(({ name, files }) => [name, files.map(({ path }) => path)])).toEqual([
+      ["code-review", ["SKILL.md"]],
+      ["tidy", ["SKILL.md"]],
+    ]);
+    expect(resolved[1]?.files[0]?.content.toString()).toBe(
+      '---\nname: tidy\ndescription: "Tidies."\n---\n\nTidy up.',
+    );
+  });
+
+  test.each([
+    ["a name that is not there", [{ name: "nothing-like-it" }], "/agent/skills/0"],
+    ["the same name twice", [{ name: "code-review" }, { name: "code-review" }], "/agent/skills/1/name"],
+  ])("are never skipped: %s is refused", (_what, skills, path) => {
+    expect(refusal({ agent: { skills } })).toEqual({ code: "invalid_request", path });
+  });
+});
