@@ -69,6 +69,9 @@ export type ModelRequest = z.infer<typeof ModelRequest>;
 
 const headerName = z.string().regex(/^[A-Za-z0-9-]{1,64}$/, "must be a header name");
 
+/** A shorter one could not be told from ordinary text where it must be taken out. */
+export const SHORTEST_SECRET = 8;
+
 export const Credential = z.strictObject({
   host: z
     .string()
@@ -85,6 +88,10 @@ export const Credential = z.strictObject({
     .min(1)
     .max(16_384)
     .regex(/^[\x20-\x7e]+$/, "must be printable ASCII")
+    .refine(
+      (value) => value.replace(/^(Bearer|Basic)\s+/i, "").trim().length >= SHORTEST_SECRET,
+      `must hold a secret of at least ${SHORTEST_SECRET} characters`,
+    )
     .describe("The header's whole value, for example `Bearer …`."),
 });
 export type Credential = z.infer<typeof Credential>;

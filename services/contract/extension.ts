@@ -41,9 +41,9 @@ export const UsageReport = z.object({
   /** HTTP status of the provider's answer, null when none came. */
   httpStatus: z.int().nullable(),
   stopReason: z.string(),
-  inputTokens: z.number(),
-  outputTokens: z.number(),
-  cacheReadTokens: z.number(),
+  inputTokens: z.int().nonnegative(),
+  outputTokens: z.int().nonnegative(),
+  cacheReadTokens: z.int().nonnegative(),
   costUsd: z.number().nullable(),
 });
 export type UsageReport = z.infer<typeof UsageReport>;

@@ -154,7 +154,7 @@ export const Run = z
 export type Run = z.infer<typeof Run>;
 
 export const ChangedFile = z.object({
-  path: z.string(),
+  path: relativePath,
   change: z.enum(["added", "modified", "deleted"]),
   kind: z.enum(["file", "directory", "symlink", "other"]),
   size: z.int(),

@@ -8,7 +8,7 @@ import type { Run } from "#contract/run";
 import { completeRequest, type RequestDraft, type RunOptions } from "./cli-run.ts";
 import { EXIT, toExitCode, toFailureExitCode } from "./exit-code.ts";
 import { toRunRequest } from "./http/run-request.ts";
-import { toFault, toProblem } from "./kernel/fault.ts";
+import { Fault, toFault, toProblem } from "./kernel/fault.ts";
 import { createLiveView, toSummary, wantsColours } from "./live-view.ts";
 import { PROGRAM_DIR } from "./product.ts";
 import { readSettings, type Settings, SettingsError, toPublicSettings, toSecrets } from "./settings.ts";
@@ -81,14 +81,22 @@ async function runIn(base: Base, draft: RequestDraft, options: RunOptions): Prom
     await showResult(sidecar, run, options);
     return toExitCode(run);
   } catch (error) {
-    const fault = toFault(
-      error instanceof SyntaxError ? new Error("the request is not JSON", { cause: error }) : error,
-    );
+    const fault = toRunFault(error);
     process.stderr.write(`pillion: ${fault.message}\n`);
     if (options.json) process.stdout.write(`${JSON.stringify(toProblem(fault))}\n`);
     for (const { path, message } of fault.errors ?? []) process.stderr.write(`  ${path}: ${message}\n`);
     return toFailureExitCode(fault.code);
   }
+}
+
+/** What a person at the command line got wrong is their request's fault, not ours. */
+function toRunFault(error: unknown): Fault {
+  if (error instanceof SyntaxError) return new Fault("invalid_request", "The request on stdin is not JSON.");
+  const isFileError =
+    error instanceof Error && "code" in error && ["ENOENT", "EISDIR", "EACCES"].includes(String(error.code));
+  return isFileError
+    ? new Fault("invalid_request", `A file cannot be read: ${error.message}`)
+    : toFault(error);
 }
 
 async function showEvents(sidecar: Sidecar, id: string, options: RunOptions): Promise<void> {

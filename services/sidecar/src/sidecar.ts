@@ -1,6 +1,6 @@
 /** Composition root: settings in, a running sidecar out that closes whole. Nothing below knows how it was put together. */
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync } from "node:fs";
+import { mkdirSync, readdirSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import type { Capabilities } from "#contract/capabilities";
 import { readAgentDefaults } from "./agents/profile.ts";
@@ -13,6 +13,7 @@ import type { Fault } from "./kernel/fault.ts";
 import { findProductDir, readVersion } from "./product.ts";
 import { openJournal } from "./runs/journal.ts";
 import { recover } from "./runs/recovery.ts";
+import { redactTexts } from "./runs/redacted-texts.ts";
 import { ResultStore } from "./runs/result-store.ts";
 import { RunRegistry } from "./runs/run-registry.ts";
 import type { RunStore } from "./runs/run-store.ts";
@@ -22,7 +23,7 @@ import { PlaceList } from "./sandboxes/place-list.ts";
 import type { PlaceKind, PlaceProbe } from "./sandboxes/sandbox.ts";
 import type { Settings } from "./settings.ts";
 import { forRun, type Log } from "./telemetry/log.ts";
-import type { Redactor } from "./telemetry/redaction.ts";
+import { createRedactor, type Redactor } from "./telemetry/redaction.ts";
 
 const MAX_RESULT_BYTES = 256 * 1024 * 1024;
 
@@ -73,6 +74,9 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
     prepareMs: settings.prepareMs,
     workspaceBytes: settings.workspaceBytes,
     workspaceRoots: settings.workspaceRoots,
+    protectedPaths: [settings.home, settings.configDir, settings.skillsDir, productDir].map((path) =>
+      realpathSync(path),
+    ),
     openDoor: openSandboxDoor,
     guardSecrets: (secrets) => guardSecrets(redactor, secrets),
     onCleanUpFailure: (runId, err) => forRun(log, runId).warn({ err }, "cleaning up after a run failed"),
@@ -154,14 +158,16 @@ function toProfileContext(settings: Settings, providers: ProviderList) {
   };
 }
 
+/** The log must not show the run's secrets while it lives; its events are redacted of its own secrets only. */
 function guardSecrets(
   redactor: Redactor,
   secrets: readonly string[],
 ): { redact<T>(value: T): T } & Disposable {
   for (const secret of secrets) redactor.add(secret);
+  const own = createRedactor(secrets);
   return {
-    // Redaction changes texts only: what comes out has the shape that went in.
-    redact: <T>(value: T): T => (secrets.length === 0 ? value : (redactor.redactValue(value) as T)),
+    redact: <T>(value: T): T =>
+      secrets.length === 0 ? value : redactTexts(value, (text) => own.redact(text)),
     [Symbol.dispose]: () => {
       for (const secret of secrets) redactor.remove(secret);
     },

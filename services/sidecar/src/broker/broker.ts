@@ -35,6 +35,9 @@ export class Lease implements Disposable {
     this.ended = this.#end.signal;
   }
 
+  /** Model calls that are being carried now. */
+  calls = 0;
+
   /** Whether a client inside showed this lease's placeholder. */
   isShownBy(authorization: string | undefined, apiKey: string | undefined): boolean {
     return [authorization?.replace(/^Bearer\s+/i, ""), apiKey].some(

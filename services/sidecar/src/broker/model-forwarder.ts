@@ -24,7 +24,9 @@ const CALL_PATH: Record<ModelApi, string> = {
   "openai-responses": "/responses",
   "anthropic-messages": "/v1/messages",
 };
-const MAX_BODY_BYTES = 64 * 1024 * 1024;
+const MAX_BODY_BYTES = 32 * 1024 * 1024;
+/** At once for one run: a hostile one must not fill the memory with half-sent bodies. */
+const MAX_CALLS = 8;
 const REQUEST_HEADERS = [
   "content-type",
   "accept",
@@ -51,6 +53,11 @@ export async function forwardModelCall(
   if (request.method !== "POST" || path !== `${MODEL_PREFIX}${CALL_PATH[api]}`) {
     return refuse(response, 403, "Only calls of this run's own model are forwarded.");
   }
+  if (lease.calls >= MAX_CALLS) return refuse(response, 429, "Too many model calls at once.");
+  lease.calls += 1;
+  response.once("close", () => {
+    lease.calls -= 1;
+  });
   const body = await readBody(request);
   if (body === null) return refuse(response, 413, "The model call is too large.");
   const call = toCall(body);

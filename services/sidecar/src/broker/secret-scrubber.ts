@@ -13,6 +13,7 @@ export class SecretScrubber extends Transform {
   }
 
   override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
+    if (this.#secret.length === 0) return done(null, chunk);
     let rest = Buffer.concat([this.#held, chunk]);
     for (let at = rest.indexOf(this.#secret); at !== -1; at = rest.indexOf(this.#secret)) {
       this.push(rest.subarray(0, at));

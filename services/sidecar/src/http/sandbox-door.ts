@@ -19,7 +19,9 @@ export function openSandboxDoor(lease: Lease): (connection: Duplex) => void {
   server.on("clientError", (_error, socket) => socket.destroy());
   return (connection) => {
     if (lease.ended.aborted) return void connection.destroy();
-    lease.ended.addEventListener("abort", () => connection.destroy(), { once: true });
+    const onEnd = (): void => void connection.destroy();
+    lease.ended.addEventListener("abort", onEnd, { once: true });
+    connection.once("close", () => lease.ended.removeEventListener("abort", onEnd));
     server.emit("connection", connection);
   };
 }

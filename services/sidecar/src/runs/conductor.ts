@@ -26,6 +26,9 @@ export type ConductorParts = {
   onCleanUpFailure(error: unknown): void;
 };
 
+/** A guard that was taken over may begin an answer and never end it. */
+const KEEP_MS = 60_000;
+
 /** Takes a run from its start to its last event. Never throws. */
 export async function conduct(run: ActiveRun, parts: ConductorParts): Promise<void> {
   const ending = await perform(run, parts).catch((thrown: unknown) => toEnding(run, toFault(thrown)));
@@ -144,7 +147,8 @@ async function windDown(
   try {
     stopped = await harness?.stop();
     await sandbox.clear();
-    await parts.results.keep(run.id, sandbox);
+    const late = () => new Fault("sandbox_lost", "The workspace's changes could not be read in time.");
+    await within(KEEP_MS, parts.results.keep(run.id, sandbox), late);
   } catch (error) {
     parts.onCleanUpFailure(error); // the first cause is the run's end; this one is for the log
   }

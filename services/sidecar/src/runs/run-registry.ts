@@ -33,6 +33,7 @@ export type RegistryOptions = {
   readonly prepareMs: number;
   readonly workspaceBytes: number;
   readonly workspaceRoots: readonly string[];
+  readonly protectedPaths: readonly string[];
   openDoor(lease: Lease): AcceptDoor;
   /** Adds secrets that nothing written down may show; disposing forgets them. */
   guardSecrets(secrets: readonly string[]): { redact<T>(value: T): T } & Disposable;

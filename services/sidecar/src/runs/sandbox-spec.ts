@@ -8,7 +8,12 @@ import type { SandboxSpec } from "../sandboxes/sandbox.ts";
 
 const DEFAULT_PIDS = 512;
 
-export type SpecLimits = { readonly workspaceBytes: number; readonly workspaceRoots: readonly string[] };
+export type SpecLimits = {
+  readonly workspaceBytes: number;
+  readonly workspaceRoots: readonly string[];
+  /** Directories that no workspace may contain or lie in: the data directory, configuration. */
+  readonly protectedPaths: readonly string[];
+};
 
 /** Throws invalid_request, forbidden. */
 export async function toSandboxSpec(
@@ -23,7 +28,7 @@ export async function toSandboxSpec(
     requestedKind: request.sandbox.kind,
     workspace:
       request.workspace.kind === "path"
-        ? { kind: "bind", path: await toAllowedPath(request.workspace.path, limits.workspaceRoots) }
+        ? { kind: "bind", path: await toAllowedPath(request.workspace.path, limits) }
         : { kind: "scratch", bytes: limits.workspaceBytes },
     readOnly: request.role === "reader",
     pids: Math.min(request.sandbox.pids ?? DEFAULT_PIDS, DEFAULT_PIDS),
@@ -51,7 +56,7 @@ function refuseWhatIsNotEnforced({ sandbox }: RunRequest): void {
 }
 
 /** Resolves symlinks before it compares: a link under a root that leads out of it is refused. */
-async function toAllowedPath(path: string, roots: readonly string[]): Promise<string> {
+async function toAllowedPath(path: string, limits: SpecLimits): Promise<string> {
   const refused = new Fault(
     "forbidden",
     "The workspace is not a directory under a root that the operator allows (PILLION_WORKSPACE_ROOTS).",
@@ -60,7 +65,10 @@ async function toAllowedPath(path: string, roots: readonly string[]): Promise<st
     },
   );
   const real = await realpath(path).catch(() => undefined);
-  if (real === undefined || !roots.some((root) => isInside(root, real))) throw refused;
+  if (real === undefined || !limits.workspaceRoots.some((root) => isInside(root, real))) throw refused;
+  for (const hidden of limits.protectedPaths) {
+    if (isInside(hidden, real) || isInside(real, hidden)) throw refused;
+  }
   return real;
 }
 

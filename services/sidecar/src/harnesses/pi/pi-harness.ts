@@ -21,8 +21,8 @@ import type {
   StartedHarness,
   StartOptions,
 } from "../harness.ts";
-import { EMPTY_FOLD, foldPiRecord, type PiFold } from "./pi-events.ts";
-import { PiCommands, PiState } from "./pi-records.ts";
+import { EMPTY_FOLD, foldPiRecord, type PiFold, type PiStep } from "./pi-events.ts";
+import { PiCommands, type PiRecord, PiState } from "./pi-records.ts";
 import { PiRpc } from "./pi-rpc.ts";
 import { stopPi } from "./pi-stop.ts";
 
@@ -166,7 +166,7 @@ class StartedPi implements StartedHarness, OpenHarness {
     let fold = EMPTY_FOLD;
     while (!fold.settled) {
       const record = await this.#orCrash(this.#rpc.next());
-      const step = foldPiRecord(fold, record);
+      const step = toStep(fold, record);
       fold = step.fold;
       yield* step.events;
       if (fold.extensionError !== null) throw toExtensionFault(fold.extensionError);
@@ -226,6 +226,14 @@ class StartedPi implements StartedHarness, OpenHarness {
         throw new Fault("sandbox_lost", "The sandbox ended before the run did.", { cause: error });
       throw toCrash(exit, starting, this.#process.stderrTail());
     }
+  }
+}
+
+function toStep(fold: PiFold, record: PiRecord): PiStep {
+  try {
+    return foldPiRecord(fold, record);
+  } catch (error) {
+    throw new Fault("harness_protocol", "Pi reported something that is not its protocol.", { cause: error });
   }
 }
 

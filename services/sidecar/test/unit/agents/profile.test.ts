@@ -83,7 +83,7 @@ describe("a model", () => {
     ],
     [
       "a credential for another host",
-      { model: "anthropic/m", credentials: [{ host: "e.com", header: "a", value: "b" }] },
+      { model: "anthropic/m", credentials: [{ host: "e.com", header: "a", value: "long-enough" }] },
       "/credentials/0/host",
     ],
   ])("is refused by name: %s", (_what, request, path) => {

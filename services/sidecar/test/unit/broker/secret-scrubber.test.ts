@@ -76,3 +76,7 @@ describe("a secret in a byte stream", () => {
     );
   });
 });
+
+test("an empty secret lets everything through and ends", async () => {
+  expect((await scrub("", [Buffer.from("as it is")])).toString()).toBe("as it is");
+});
