@@ -143,7 +143,8 @@ async function windDown(
 ): Promise<Pick<RunEnding, "exit" | "stop">> {
   const startedMs = run.stopAskedMs ?? Date.now();
   let stopped: HarnessStop | undefined;
-  let verified = true;
+  // Without a namespace a process can hide from the sweep, so an empty look proves nothing.
+  let verified = sandbox.receipt.isolated;
   try {
     stopped = await harness?.stop();
     await sandbox.clear();
