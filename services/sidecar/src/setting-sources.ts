@@ -18,6 +18,8 @@ export type Given = {
   /** By the setting's name: the flag, variable or key that its reader has to change. */
   readonly labels: ReadonlyMap<string, string>;
   readonly complaints: readonly Complaint[];
+  /** Paths, as given, of the files that secrets were read from, and of the config file, which may hold some. */
+  readonly secretFiles: readonly string[];
 };
 
 /** Collects every setting that was given. A secret's value may stand in the file that its `_FILE` twin names. */
@@ -26,15 +28,18 @@ export function collectGiven(sources: Sources): Given {
   const file = readConfigFile(sources, complaints);
   const raw: Raw = {};
   const labels = new Map<string, string>();
+  const secretFiles = [findConfigFile(sources).path];
   for (const entry of SETTINGS) {
     const found = candidates(entry, sources, file).find(({ plain, path }) => plain ?? path);
     if (found === undefined) continue;
     labels.set(entry.name, found.label);
+    secretFiles.push(found.path);
     const value = toValue(found, sources.readFile);
     if ("problem" in value) complaints.push({ setting: found.label, message: value.problem });
     else raw[entry.name] = value.ok;
   }
-  return { raw, labels, complaints };
+  const isPath = (path: Value | undefined) => typeof path === "string";
+  return { raw, labels, complaints, secretFiles: secretFiles.filter(isPath) };
 }
 
 type Candidate = {
@@ -80,10 +85,8 @@ function toValue(
 }
 
 function readConfigFile(sources: Sources, complaints: Complaint[]): Raw {
-  const flag = present(sources.flags[CONFIG_ENTRY.name]);
-  const path = flag ?? present(sources.env[CONFIG_ENTRY.env]);
+  const { setting, path } = findConfigFile(sources);
   if (typeof path !== "string") return {};
-  const setting = flag === undefined ? CONFIG_ENTRY.env : CONFIG_ENTRY.flag;
   const text = readText(path, sources.readFile);
   const content = text === undefined ? undefined : parseJson(text);
   if (text === undefined) complaints.push({ setting, message: "names a file that cannot be read" });
@@ -91,6 +94,12 @@ function readConfigFile(sources: Sources, complaints: Complaint[]): Raw {
     complaints.push({ setting, message: "must name a file that holds one JSON object" });
   }
   return isRecord(content) ? toRaw(content, complaints) : {};
+}
+
+function findConfigFile({ flags, env }: Sources): { setting: string; path: Value | undefined } {
+  const flag = present(flags[CONFIG_ENTRY.name]);
+  if (flag !== undefined) return { setting: CONFIG_ENTRY.flag, path: flag };
+  return { setting: CONFIG_ENTRY.env, path: present(env[CONFIG_ENTRY.env]) };
 }
 
 function toRaw(content: Record<string, unknown>, complaints: Complaint[]): Raw {

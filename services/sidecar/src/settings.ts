@@ -1,17 +1,22 @@
 /** Reads the settings once, at the start: flag beats environment beats config file beats default. */
 import { readFileSync, realpathSync, statSync } from "node:fs";
 import { userInfo } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import type { z } from "zod";
 import { type Complaint, collectGiven, type Sources, withoutServiceLinks } from "./setting-sources.ts";
 import { SETTINGS, SettingTable } from "./setting-table.ts";
 
-export type Settings = Readonly<z.output<typeof SettingTable>>;
+export type Settings = Readonly<z.output<typeof SettingTable>> & {
+  /** Real paths of the files that hold secrets: no sandbox may show them. */
+  readonly secretFiles: readonly string[];
+};
 
 /** Where settings come from. Only tests give more than flags. */
 export type SettingsSources = Partial<Sources> & {
   /** The real path of an existing directory, else undefined. */
   readonly findDirectory?: (path: string) => string | undefined;
+  /** Where a file that exists really lies; what cannot be found stays as it is. */
+  readonly toRealPath?: (path: string) => string;
   /** Home directory of the current user by the system's own list; undefined for a user that is not in it. */
   readonly findUserHome?: () => string | undefined;
   /** Where the program lies; the product's directories are looked for from here upwards. */
@@ -53,7 +58,8 @@ export function readSettings(sources: SettingsSources = {}): Settings {
   const roots = resolveRoots(raw.workspaceRoots, findDirectory, complain);
   const settings = parsed.success ? withDemoModel(parsed.data, complain) : undefined;
   if (settings === undefined || complaints.length > 0) throw new SettingsError(complaints);
-  return { ...settings, workspaceRoots: roots };
+  const secretFiles = given.secretFiles.map((path) => (sources.toRealPath ?? toRealPath)(path));
+  return { ...settings, workspaceRoots: roots, secretFiles };
 }
 
 /** For logs and for `doctor`: a secret is "(set)" or "(not set)", with no part of it. */
@@ -74,6 +80,7 @@ export function toSecrets(settings: Settings): string[] {
   return [...new Set([...keys, ...headers])].filter((secret) => secret !== "");
 }
 
+type TableSettings = z.output<typeof SettingTable>;
 type Complain = (name: string, message: string) => void;
 type FindDirectory = (path: string) => string | undefined;
 
@@ -136,7 +143,7 @@ function resolveRoots(raw: unknown, find: FindDirectory, complain: Complain): st
 }
 
 /** The demo model is what a request without a model gets, so that a newcomer needs no key. */
-function withDemoModel(settings: Settings, complain: Complain): Settings {
+function withDemoModel(settings: TableSettings, complain: Complain): TableSettings {
   if (settings.model === undefined)
     return settings.demoModel ? { ...settings, model: "demo/tour" } : settings;
   if (settings.model.startsWith("demo/") && !settings.demoModel) {
@@ -151,6 +158,14 @@ function findRealDirectory(path: string): string | undefined {
     return statSync(real).isDirectory() ? real : undefined;
   } catch {
     return undefined;
+  }
+}
+
+function toRealPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return resolve(path);
   }
 }
 

@@ -74,9 +74,12 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
     prepareMs: settings.prepareMs,
     workspaceBytes: settings.workspaceBytes,
     workspaceRoots: settings.workspaceRoots,
-    protectedPaths: [settings.home, settings.configDir, settings.skillsDir, productDir].map((path) =>
-      realpathSync(path),
-    ),
+    protectedPaths: [
+      ...[settings.home, settings.configDir, settings.skillsDir, productDir].map((path) =>
+        realpathSync(path),
+      ),
+      ...settings.secretFiles,
+    ],
     openDoor: openSandboxDoor,
     guardSecrets: (secrets) => guardSecrets(redactor, secrets),
     onCleanUpFailure: (runId, err) => forRun(log, runId).warn({ err }, "cleaning up after a run failed"),
@@ -125,7 +128,7 @@ function toPlaces(settings: Settings, productDir: string): PlaceKind[] {
   const local = new LocalPlaces({
     ...common,
     uidBase: settings.uidBase,
-    hidden: [settings.home, settings.configDir],
+    hidden: [settings.home, settings.configDir, ...settings.secretFiles],
   });
   return settings.allowUnisolated ? [local, new UnisolatedPlaces(common)] : [local];
 }

@@ -24,6 +24,10 @@ export type SandboxWishes = {
   readonly executable?: boolean;
   readonly acceptDoor?: (connection: Duplex) => void;
   readonly productDir?: string;
+  /** A caller's own directory as workspace. */
+  readonly path?: string;
+  /** What else must not be seen inside. */
+  readonly hidden?: readonly string[];
 };
 
 export type OpenedSandbox = AsyncDisposable & {
@@ -50,7 +54,11 @@ export const LOCAL: SandboxMaker = {
     openReal(
       wishes,
       (home, productDir) =>
-        new LocalPlaces({ ...toCommon(home, productDir), uidBase: 251_000, hidden: [home] }),
+        new LocalPlaces({
+          ...toCommon(home, productDir),
+          uidBase: 251_000,
+          hidden: [home, ...(wishes?.hidden ?? [])],
+        }),
     ),
 };
 
@@ -87,7 +95,10 @@ export function toSpec(runId: string, wishes: SandboxWishes = {}): SandboxSpec {
   return {
     runId,
     requestedKind: "local",
-    workspace: { kind: "scratch", bytes: 16 * 1024 * 1024 },
+    workspace:
+      wishes.path === undefined
+        ? { kind: "scratch", bytes: 16 * 1024 * 1024 }
+        : { kind: "bind", path: wishes.path },
     readOnly: wishes.readOnly ?? false,
     pids: 128,
     executable: wishes.executable ?? false,

@@ -56,6 +56,7 @@ describe("defaults", () => {
       allowUnisolated: false,
       allowedPrograms: [],
       workspaceRoots: [],
+      secretFiles: [],
       concurrency: 4,
       queue: 16,
       wallMs: 1_800_000,

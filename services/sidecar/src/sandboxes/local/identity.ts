@@ -1,7 +1,5 @@
 /** Who a run is on this machine: an unprivileged uid of its own under a root sidecar, a user namespace otherwise. */
-import { stat } from "node:fs/promises";
-import { Fault } from "../../kernel/fault.ts";
-import type { SandboxSpec } from "../sandbox.ts";
+import type { BoundWorkspace } from "./bound-workspace.ts";
 
 export type Identity = {
   /** As seen inside. */
@@ -28,19 +26,12 @@ export class IdentityPool {
   }
 }
 
-/** Files that a run writes into a bound workspace keep the owner that the workspace has. Throws forbidden. */
-export async function toIdentity(spec: SandboxSpec, pool: IdentityPool): Promise<Identity> {
+/** Files that a run writes into a caller's own directory keep the owner that the directory has. */
+export function toIdentity(bound: BoundWorkspace | undefined, pool: IdentityPool): Identity {
   if (process.getuid?.() !== 0) return { uid: 0, gid: 0, userNamespace: true, release: () => undefined };
-  if (spec.workspace.kind === "scratch") {
-    const { uid, release } = pool.take();
-    return { uid, gid: uid, userNamespace: false, release };
+  if (bound !== undefined) {
+    return { uid: bound.uid, gid: bound.gid, userNamespace: false, release: () => undefined };
   }
-  const owner = await stat(spec.workspace.path);
-  if (owner.uid === 0) {
-    throw new Fault(
-      "forbidden",
-      "The workspace belongs to root, and runs never have root's identity. Give the directory to another user (chown).",
-    );
-  }
-  return { uid: owner.uid, gid: owner.gid, userNamespace: false, release: () => undefined };
+  const { uid, release } = pool.take();
+  return { uid, gid: uid, userNamespace: false, release };
 }

@@ -1,9 +1,10 @@
 # PID 1 of a local sandbox: builds the root, starts the guard without any right, reaps orphans, ends with the lifeline.
-# Arguments: ROOT FSTAB SYSTEM_LINKS UID GID SCRATCH NOFILE NPROC GUARD_COMMAND...
+# Arguments: ROOT FSTAB SYSTEM_LINKS BIND UID GID NOFILE NPROC GUARD_COMMAND...
+# BIND is `-`, or the options for mounting the working directory it starts in as the workspace.
 # Descriptors: 0 and 1 are the pipe (for the guard only), 3 is the lifeline. The script's text comes in with -c.
 set -euo pipefail
-root=$1 fstab=$2 links=$3 uid=$4 gid=$5 nofile=$6 nproc=$7
-shift 7
+root=$1 fstab=$2 links=$3 bind=$4 uid=$5 gid=$6 nofile=$7 nproc=$8
+shift 8
 umask 022
 
 ip link set lo up || perl -e '
@@ -15,6 +16,12 @@ ip link set lo up || perl -e '
 hostname sandbox || echo sandbox >/proc/sys/kernel/hostname
 
 mount -t tmpfs -o size=4m,mode=755,nosuid,nodev pillion "$root"
+if [ "$bind" != - ]; then
+  # By the open directory and not by its name, which somebody may have given to another one since it was checked.
+  mkdir "$root/workspace"
+  mount --no-canonicalize --bind . "$root/workspace"
+  mount -o "remount,bind,$bind" "$root/workspace"
+fi
 cd "$root"
 mkdir -p dev/shm etc/alternatives proc tmp home/agent workspace usr opt/pillion opt/node .old
 : >dev/null_ && for device in null zero full random urandom; do : >"dev/$device"; done && rm dev/null_

@@ -10,8 +10,9 @@ import { within } from "../../kernel/deadline.ts";
 import { Fault } from "../../kernel/fault.ts";
 import { killProcess, readChildPids, readProcessIds } from "../../kernel/process-table.ts";
 import type { Place, PlaceEnd, PlaceKind, PlaceProbe, SandboxPaths, SandboxSpec } from "../sandbox.ts";
+import { openBoundWorkspace } from "./bound-workspace.ts";
 import { type Identity, IdentityPool, toIdentity } from "./identity.ts";
-import { readSystemLinks, toFstab } from "./mount-table.ts";
+import { readSystemLinks, toBindFlags, toFstab } from "./mount-table.ts";
 import { toLocalReceipt } from "./receipt.ts";
 
 const NOFILE = 4096;
@@ -87,9 +88,11 @@ export class LocalPlaces implements PlaceKind {
 
   async open(spec: SandboxSpec, signal: AbortSignal): Promise<Place> {
     signal.throwIfAborted();
-    const identity = await toIdentity(spec, this.#identities);
+    await using bound =
+      spec.workspace.kind === "bind" ? await openBoundWorkspace(spec.workspace.path) : undefined;
+    const identity = toIdentity(bound, this.#identities);
     try {
-      return await this.#spawn(spec, identity);
+      return await this.#spawn(spec, identity, bound?.cwd);
     } catch (error) {
       identity.release();
       throw error;
@@ -114,7 +117,8 @@ export class LocalPlaces implements PlaceKind {
     throw new Fault("sandbox_lost", "Processes of an earlier run could not be ended.");
   }
 
-  async #spawn(spec: SandboxSpec, identity: Identity): Promise<Place> {
+  /** `workspace` leads to the directory to bind; it is given as working directory, which keeps it through the namespace's start. */
+  async #spawn(spec: SandboxSpec, identity: Identity, workspace: string | undefined): Promise<Place> {
     const root = join(this.#options.home, "root");
     await mkdir(root, { recursive: true, mode: 0o755 });
     const fstab = toFstab(root, spec, identity, this.#options);
@@ -138,12 +142,17 @@ export class LocalPlaces implements PlaceKind {
         ...["--pid", "--fork", "--mount", "--propagation", "private", "--ipc", "--net", "--uts", "--"],
         ...["bash", "--noprofile", "--norc", "-c", this.#initScript],
         `${MARKER}-${this.#options.instance}-${spec.runId}`,
-        ...[root, fstab, (await readSystemLinks()).join(" ")],
+        ...[
+          root,
+          fstab,
+          (await readSystemLinks()).join(" "),
+          workspace === undefined ? "-" : toBindFlags(spec),
+        ],
         ...[String(identity.uid), String(identity.gid), String(NOFILE), String(spec.pids), ...guard],
       ],
       {
         stdio: ["pipe", "pipe", "pipe", "pipe"],
-        cwd: "/",
+        cwd: workspace ?? "/",
         env: toGuardEnvironment(this.#options.compileCache !== undefined),
       },
     );

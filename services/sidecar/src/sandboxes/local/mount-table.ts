@@ -22,7 +22,7 @@ type Parts = {
 
 export function toFstab(root: string, spec: SandboxSpec, identity: Identity, parts: Parts): string {
   const owner = `uid=${identity.uid},gid=${identity.gid}`;
-  const flags = spec.executable ? "nosuid,nodev" : "nosuid,nodev,noexec";
+  const flags = toFlags(spec);
   const at = (path: string): string => join(root, path);
   const rows: Row[] = [
     ["/usr", at("usr"), "none", READ_ONLY],
@@ -42,17 +42,25 @@ export function toFstab(root: string, spec: SandboxSpec, identity: Identity, par
     ["pillion", at("home/agent"), "tmpfs", `size=128m,mode=700,${owner},${flags}`],
     [parts.productDir, at("opt/pillion"), "none", READ_ONLY],
     [parts.nodePath, at("opt/node/node"), "none", READ_ONLY],
-    toWorkspaceRow(at("workspace"), spec, owner, flags),
+    ...toWorkspaceRows(at("workspace"), spec, owner, flags),
     ...parts.hidden.filter(isUnderSystem).map((path): Row => toMask(path, at(path))),
   ];
   return rows.map((row) => `${row.map(escapeField).join(" ")} 0 0\n`).join("");
 }
 
-function toWorkspaceRow(target: string, spec: SandboxSpec, owner: string, flags: string): Row {
-  if (spec.workspace.kind === "scratch") {
-    return ["pillion", target, "tmpfs", `size=${spec.workspace.bytes},mode=700,${owner},${flags}`];
-  }
-  return [spec.workspace.path, target, "none", `bind,${spec.readOnly ? "ro" : "rw"},${flags}`];
+/** A caller's own directory is not mounted by its name: see init.sh. */
+function toWorkspaceRows(target: string, spec: SandboxSpec, owner: string, flags: string): Row[] {
+  if (spec.workspace.kind === "bind") return [];
+  return [["pillion", target, "tmpfs", `size=${spec.workspace.bytes},mode=700,${owner},${flags}`]];
+}
+
+/** Options for the caller's own directory. */
+export function toBindFlags(spec: SandboxSpec): string {
+  return `${spec.readOnly ? "ro" : "rw"},${toFlags(spec)}`;
+}
+
+function toFlags(spec: SandboxSpec): string {
+  return spec.executable ? "nosuid,nodev" : "nosuid,nodev,noexec";
 }
 
 /** Covers a file with /dev/null and a directory with an empty one. */
@@ -62,7 +70,8 @@ function toMask(path: string, target: string): Row {
 }
 
 function isUnderSystem(path: string): boolean {
-  return path.startsWith("/usr/") && exists(path);
+  const isShown = ["usr", ...SYSTEM_DIRECTORIES].some((name) => path.startsWith(`/${name}/`));
+  return isShown && exists(path);
 }
 
 /** `bin=usr/bin` where the machine has a symlink, `bin=-` where it has a directory. */

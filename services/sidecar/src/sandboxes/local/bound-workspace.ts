@@ -1,0 +1,43 @@
+/** Holds a caller's own directory open from its check to its mount, so that what is mounted is what was checked. */
+import { constants } from "node:fs";
+import { open, readlink } from "node:fs/promises";
+import { Fault } from "../../kernel/fault.ts";
+
+export interface BoundWorkspace extends AsyncDisposable {
+  /** Leads to the open directory itself, whatever its name leads to by then. */
+  readonly cwd: string;
+  /** The directory's owner: whose identity the run gets, so that what it writes belongs to the caller. */
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** `path` is the real path that was allowed. Throws forbidden when another directory stands there by now, or root's. */
+export async function openBoundWorkspace(path: string): Promise<BoundWorkspace> {
+  await using held = new AsyncDisposableStack();
+  const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
+  const handle = await open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW).catch((cause: unknown) => {
+    throw moved(cause);
+  });
+  held.use(handle);
+  const cwd = `/proc/${process.pid}/fd/${handle.fd}`;
+  if ((await readlink(cwd)) !== path) throw moved();
+  const { uid, gid } = await handle.stat();
+  if (process.getuid?.() === 0) refuseRoot(uid, gid);
+  const owned = held.move();
+  return { cwd, uid, gid, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+function refuseRoot(uid: number, gid: number): void {
+  if (uid !== 0 && gid !== 0) return;
+  const whose = uid === 0 ? "root" : "root's group";
+  throw new Fault(
+    "forbidden",
+    `The workspace belongs to ${whose}, and runs never have root's identity. Give the directory to another user and group (chown user:group).`,
+  );
+}
+
+function moved(cause?: unknown): Fault {
+  return new Fault("forbidden", "The workspace's directory was moved or replaced before it was mounted.", {
+    cause,
+  });
+}
