@@ -9,10 +9,10 @@ import {
 import { request as httpsRequest } from "node:https";
 import { isIP, type LookupFunction } from "node:net";
 import { pipeline } from "node:stream";
-import { z } from "zod";
 import type { ModelApi } from "#contract/extension";
 import { isPublicAddress } from "./address-rule.ts";
 import type { Lease, Upstream } from "./broker.ts";
+import { judgeCall } from "./call-rule.ts";
 import { answerDemoRequest } from "./demo-model.ts";
 import { SecretScrubber } from "./secret-scrubber.ts";
 
@@ -36,7 +36,6 @@ const REQUEST_HEADERS = [
   "user-agent",
 ];
 const RESPONSE_HEADERS = ["content-type", "retry-after", "request-id", "x-request-id"];
-const CallBody = z.looseObject({ model: z.string() });
 
 /** Answers one request that came through the door of the lease's sandbox. Never throws; refusals are JSON for the agent. */
 export async function forwardModelCall(
@@ -49,7 +48,7 @@ export async function forwardModelCall(
     return refuse(response, 401, "The run's placeholder is missing.");
   }
   const { api, model, upstream } = lease.request;
-  const [path, query] = (request.url ?? "").split("?", 2);
+  const [path] = (request.url ?? "").split("?", 1); // a query means nothing to these calls and is dropped
   if (request.method !== "POST" || path !== `${MODEL_PREFIX}${CALL_PATH[api]}`) {
     return refuse(response, 403, "Only calls of this run's own model are forwarded.");
   }
@@ -60,15 +59,12 @@ export async function forwardModelCall(
   });
   const body = await readBody(request);
   if (body === null) return refuse(response, 413, "The model call is too large.");
-  const call = toCall(body);
-  if (call?.model !== model)
-    return refuse(response, 403, "Only calls of this run's own model are forwarded.");
+  const judged = judgeCall(body, model);
+  if ("refused" in judged) return refuse(response, 403, judged.refused);
   if (!lease.request.onModelCall()) return refuse(response, 403, "The run's steps are used up.");
-  if (upstream.kind === "demo") return answerAsDemo(call, response);
-  const target = new URL(
-    `${upstream.baseUrl.href.replace(/\/$/, "")}${CALL_PATH[api]}${query ? `?${query}` : ""}`,
-  );
-  forward(lease, upstream, target, request, body, response);
+  if (upstream.kind === "demo") return answerAsDemo(judged.call, response);
+  const target = new URL(`${upstream.baseUrl.href.replace(/\/$/, "")}${CALL_PATH[api]}`);
+  forward(lease, upstream, target, request, judged.body, response);
 }
 
 function forward(
@@ -150,14 +146,6 @@ async function readBody(request: IncomingMessage): Promise<Buffer | null> {
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
-}
-
-function toCall(body: Buffer): z.infer<typeof CallBody> | undefined {
-  try {
-    return CallBody.parse(JSON.parse(body.toString("utf8")));
-  } catch {
-    return undefined;
-  }
 }
 
 function pick(headers: IncomingMessage["headers"], names: readonly string[]): Record<string, string> {

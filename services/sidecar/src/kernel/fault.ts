@@ -4,6 +4,8 @@ import { FAILURES, type FailureCode, type FieldError, type Problem, toProblemTyp
 export type FaultOptions = {
   /** One entry for each bad field; shown to the caller. */
   readonly errors?: readonly FieldError[];
+  /** Where one code has both kinds: whether the same request may succeed later. Else the table says it. */
+  readonly retryable?: boolean;
   /** Seconds after which trying again makes sense; becomes `Retry-After`. */
   readonly retryAfterS?: number;
   /** For the log only; never shown. */
@@ -14,6 +16,7 @@ export class Fault extends Error {
   override readonly name = "Fault";
   readonly code: FailureCode;
   readonly errors: readonly FieldError[] | undefined;
+  readonly retryable: boolean;
   readonly retryAfterS: number | undefined;
 
   /** `detail` is shown to callers: no path of the server, no environment value, no secret. */
@@ -21,6 +24,7 @@ export class Fault extends Error {
     super(detail, { cause: options.cause });
     this.code = code;
     this.errors = options.errors;
+    this.retryable = options.retryable ?? FAILURES[code].retryable;
     this.retryAfterS = options.retryAfterS;
   }
 }
@@ -43,7 +47,7 @@ export function toProblem(fault: Fault, context: { instance?: string; runId?: st
     status: entry.status,
     detail: fault.message,
     code: fault.code,
-    retryable: entry.retryable,
+    retryable: fault.retryable,
     ...(context.instance === undefined ? {} : { instance: context.instance }),
     ...(context.runId === undefined ? {} : { runId: context.runId }),
     ...(fault.errors === undefined ? {} : { errors: [...fault.errors] }),

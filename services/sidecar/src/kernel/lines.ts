@@ -8,16 +8,21 @@ export class LineTooLong extends Error {
 /** Yields lines without their `\n` (and one `\r`); throws LineTooLong beyond `maxChars` characters. */
 export async function* readLines(bytes: AsyncIterable<Uint8Array>, maxChars: number): AsyncGenerator<string> {
   const decoder = new StringDecoder("utf8");
-  let rest = "";
+  // Only what is new is looked through: a long line comes in many pieces.
+  let begun: string[] = [];
+  let begunChars = 0;
   for await (const chunk of bytes) {
-    rest += decoder.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
+    const text = decoder.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
     let from = 0;
-    for (let end = rest.indexOf("\n", from); end !== -1; end = rest.indexOf("\n", from)) {
-      yield rest.slice(from, end).replace(/\r$/, "");
+    for (let end = text.indexOf("\n"); end !== -1; end = text.indexOf("\n", from)) {
+      yield (begun.join("") + text.slice(from, end)).replace(/\r$/, "");
+      [begun, begunChars] = [[], 0];
       from = end + 1;
     }
-    rest = rest.slice(from);
-    if (rest.length > maxChars) throw new LineTooLong(`a line is longer than ${maxChars} characters`);
+    begun.push(text.slice(from));
+    begunChars += text.length - from;
+    if (begunChars > maxChars) throw new LineTooLong(`a line is longer than ${maxChars} characters`);
   }
-  if (rest !== "") yield rest;
+  const last = begun.join("");
+  if (last !== "") yield last;
 }

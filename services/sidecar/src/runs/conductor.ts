@@ -51,7 +51,7 @@ async function perform(run: ActiveRun, parts: ConductorParts): Promise<RunEnding
     });
     const open = await within(parts.prepareMs, Promise.race([starting, sandbox.lost]), late, run.stopped);
     run.move("start");
-    limits.touch(); // setting up was not idleness
+    limits.touch(); // from here on silence counts; setting up has its own deadline
     const prompted = pump(run, open.prompt(toPrompt(run.request)), limits);
     const end = await unlessAborted(Promise.race([prompted, sandbox.lost]), run.stopped);
     return toEnding(run, end.failure, end, await windDown(run, sandbox, harness, parts));

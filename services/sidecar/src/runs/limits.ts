@@ -62,13 +62,12 @@ export class LimitWatch implements Disposable {
     this.#timers = timers;
   }
 
-  /** Starts both clocks. Later calls do nothing. */
+  /** Starts the clock of the run's whole time. Later calls do nothing. */
   start(): void {
     if (this.#state !== "new") return;
     this.#state = "watching";
     const startedAt = this.#timers.now();
-    this.#lastTouch = startedAt;
-    const { wallMs, idleMs } = this.#limits;
+    const { wallMs } = this.#limits;
     if (wallMs !== undefined) {
       this.#arm(
         "wallMs",
@@ -77,19 +76,20 @@ export class LimitWatch implements Disposable {
         () => toTimeFault("deadline_exceeded", wallMs),
       );
     }
-    if (idleMs !== undefined) {
-      this.#arm(
-        "idleMs",
-        idleMs,
-        () => this.#lastTouch,
-        () => toTimeFault("idle_timeout", idleMs),
-      );
-    }
   }
 
-  /** The run gave a sign of life. Cheap: no timer is touched. */
+  /** The run gave a sign of life; the first one starts the clock of its silence. Cheap: no timer is touched later. */
   touch(): void {
-    if (this.#state === "watching") this.#lastTouch = this.#timers.now();
+    if (this.#state !== "watching") return;
+    this.#lastTouch = this.#timers.now();
+    const { idleMs } = this.#limits;
+    if (idleMs === undefined || this.#armed.has("idleMs")) return;
+    this.#arm(
+      "idleMs",
+      idleMs,
+      () => this.#lastTouch,
+      () => toTimeFault("idle_timeout", idleMs),
+    );
   }
 
   /** Counts a model call that is about to be made; false when the run may not make it. */

@@ -6,6 +6,8 @@ import type { Usage } from "#contract/run";
 import type { PiBlock, PiMessage, PiRecord } from "./pi-records.ts";
 
 const MAX_TEXT_CHARS = 65_536;
+/** What the model says is the run's output, so it has more room; no model's answer is that long. */
+const MAX_SAID_CHARS = 1_048_576;
 
 export type PiFold = {
   /** Text of the last assistant message that had any. */
@@ -101,21 +103,21 @@ export function foldPiRecord(fold: PiFold, record: PiRecord): PiStep {
 
 function toDelta(event: { type: string; delta?: string | undefined }): EventBody[] {
   if (event.delta === undefined || event.delta === "") return [];
-  if (event.type === "text_delta") return [{ type: "message.delta", text: event.delta }];
-  if (event.type === "thinking_delta") return [{ type: "thought.delta", text: event.delta }];
+  if (event.type === "text_delta") return [{ type: "message.delta", text: boundSaid(event.delta) }];
+  if (event.type === "thinking_delta") return [{ type: "thought.delta", text: boundSaid(event.delta) }];
   return [];
 }
 
 function foldMessage(fold: PiFold, message: PiMessage): PiStep {
   if (message.role === "user" && "content" in message) {
     const text = typeof message.content === "string" ? message.content : toText(message.content);
-    return { fold, events: [{ type: "message", role: "user", text }] };
+    return { fold, events: [{ type: "message", role: "user", text: boundSaid(text) }] };
   }
   if (message.role !== "assistant" || !("stopReason" in message)) return { fold, events: [] };
-  const text = toText(message.content);
-  const thought = message.content
-    .flatMap((block) => ("thinking" in block ? [block.thinking] : []))
-    .join("\n");
+  const text = boundSaid(toText(message.content));
+  const thought = boundSaid(
+    message.content.flatMap((block) => ("thinking" in block ? [block.thinking] : [])).join("\n"),
+  );
   return {
     fold: {
       ...fold,
@@ -173,17 +175,23 @@ function toText(blocks: readonly PiBlock[]): string {
   return blocks.flatMap((block) => ("text" in block ? [block.text] : [])).join("\n");
 }
 
-function bound(text: string): { text: string; truncated: boolean } {
-  if (text.length <= MAX_TEXT_CHARS) return { text, truncated: false };
-  return { text: `${text.slice(0, MAX_TEXT_CHARS)}\n[truncated]`, truncated: true };
+function bound(text: string, maxChars = MAX_TEXT_CHARS): { text: string; truncated: boolean } {
+  if (text.length <= maxChars) return { text, truncated: false };
+  return { text: `${text.slice(0, maxChars)}\n[truncated]`, truncated: true };
 }
 
-/** A write of a large file would otherwise stand in the journal whole. */
+function boundSaid(text: string): string {
+  return bound(text, MAX_SAID_CHARS).text;
+}
+
+/** A write of a large file would otherwise stand in the journal whole; nor may many or deep arguments. */
 function boundArguments(args: Record<string, unknown>): Record<string, unknown> {
-  return Object.fromEntries(
+  const bounded = Object.fromEntries(
     Object.entries(args).map(([name, value]) => [
       name,
       typeof value === "string" ? bound(value).text : value,
     ]),
   );
+  const text = JSON.stringify(bounded);
+  return text.length <= MAX_SAID_CHARS ? bounded : { truncated: bound(text).text };
 }

@@ -290,5 +290,14 @@ function toModelFault(fold: PiFold): Fault {
   const [, inParentheses, first] = STATUS_IN_TEXT.exec(reason) ?? [];
   const status = fold.httpStatus ?? inParentheses ?? first;
   const told = status === undefined ? "" : ` (HTTP ${status})`;
-  return new Fault("model_refused", `The model call failed${told}: ${reason || "no reason was given"}`);
+  return new Fault("model_refused", `The model call failed${told}: ${reason || "no reason was given"}`, {
+    retryable: isTransient(status),
+  });
+}
+
+/** Whether the provider may answer the same call later: it is busy, broken, or the line to it was. */
+function isTransient(status: string | number | undefined): boolean {
+  if (status === undefined) return true;
+  const code = Number(status);
+  return code === 408 || code === 429 || code >= 500 || code < 400;
 }

@@ -6,13 +6,19 @@ import { type PiRecord, type PiResponse, toPiRecord } from "./pi-records.ts";
 
 const MAX_LINE_CHARS = 32 * 1024 * 1024;
 const MAX_WAITING_RECORDS = 10_000;
+const MAX_WAITING_CHARS = 32 * 1024 * 1024;
+
+type Waiting = { readonly record: PiRecord; readonly chars: number };
 
 export class PiRpc {
   readonly #process: SandboxProcess;
   readonly #waiting = new Map<string, { resolve(response: PiResponse): void; reject(fault: Fault): void }>();
-  readonly #records: PiRecord[] = [];
+  readonly #records: Waiting[] = [];
+  #waitingChars = 0;
+  #taken = Promise.withResolvers<void>();
   #wake: (() => void) | undefined;
   #ended: Fault | undefined;
+  #discarding = false;
   #nextId = 1;
 
   constructor(process: SandboxProcess) {
@@ -41,16 +47,25 @@ export class PiRpc {
   /** Records that are not responses, in order; throws once Pi is gone or has broken the protocol. */
   async next(): Promise<PiRecord> {
     for (;;) {
-      const record = this.#records.shift();
-      if (record !== undefined) {
-        if (this.#records.length === 0) this.#process.stdio.resume();
-        return record;
+      const next = this.#records.shift();
+      if (next !== undefined) {
+        this.#waitingChars -= next.chars;
+        this.#taken.resolve();
+        return next.record;
       }
       if (this.#ended !== undefined) throw this.#ended;
       const { promise, resolve } = Promise.withResolvers<void>();
       this.#wake = resolve;
       await promise;
     }
+  }
+
+  /** From now on nobody reads the records: what comes is dropped, so that answers are still heard. */
+  discard(): void {
+    this.#discarding = true;
+    this.#records.length = 0;
+    this.#waitingChars = 0;
+    this.#taken.resolve();
   }
 
   /** Asks Pi to end, by closing its input. */
@@ -64,10 +79,12 @@ export class PiRpc {
       const record = toPiRecord(line);
       if (record === null) continue;
       if (record.type === "response") this.#answer(record);
-      else this.#push(record);
+      else this.#push({ record, chars: line.length });
       // A reader that falls behind stops Pi, not the sidecar's memory.
-      while (this.#records.length > MAX_WAITING_RECORDS)
-        await new Promise((resolve) => setTimeout(resolve, 5));
+      while (this.#isFull()) {
+        this.#taken = Promise.withResolvers<void>();
+        await this.#taken.promise;
+      }
     }
   }
 
@@ -76,8 +93,14 @@ export class PiRpc {
     this.#waiting.get(response.id)?.resolve(response);
   }
 
-  #push(record: PiRecord): void {
-    this.#records.push(record);
+  #isFull(): boolean {
+    return this.#records.length > MAX_WAITING_RECORDS || this.#waitingChars > MAX_WAITING_CHARS;
+  }
+
+  #push(waiting: Waiting): void {
+    if (this.#discarding) return;
+    this.#records.push(waiting);
+    this.#waitingChars += waiting.chars;
     this.#wake?.();
   }
 

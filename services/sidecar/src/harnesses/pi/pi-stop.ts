@@ -14,6 +14,7 @@ const UNKNOWN_EXIT: Exit = { code: null, signal: null, oom: false };
 
 export async function stopPi(rpc: PiRpc, process: SandboxProcess, sandbox: Sandbox): Promise<HarnessStop> {
   const exited = process.exited.catch(() => UNKNOWN_EXIT); // the sandbox is gone, and Pi with it
+  rpc.discard();
   await settle(ABORT_MS, rpc.ask({ type: "abort" }));
   rpc.closeInput();
   const graceful = await settle(CLOSE_MS, exited);

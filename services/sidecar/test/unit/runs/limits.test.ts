@@ -83,6 +83,8 @@ describe("a limit watch", () => {
   it("tells that the run is silent, counted from its last sign of life", () => {
     const { timers, faults, watch: limits } = watch({ idleMs: 300 });
     limits.start();
+    timers.pass(1000); // being set up is not silence
+    limits.touch();
     timers.pass(299);
     limits.touch();
     timers.pass(299);
@@ -105,6 +107,7 @@ describe("a limit watch", () => {
   it("tells only the first limit that is reached", () => {
     const { timers, faults, watch: limits } = watch({ wallMs: 100, idleMs: 100, steps: 1 });
     limits.start();
+    limits.touch();
     timers.pass(1000);
     expect(faults).toHaveLength(1);
     expect(limits.step()).toBe(false);
@@ -114,8 +117,11 @@ describe("a limit watch", () => {
   it("is silent before its start and after its disposal", () => {
     const { timers, faults, watch: limits } = watch({ wallMs: 100, idleMs: 100 });
     timers.pass(1000);
+    limits.touch();
     limits.start();
     limits.start();
+    limits.touch();
+    limits.touch();
     expect(timers.pending.size).toBe(2);
     limits[Symbol.dispose]();
     timers.pass(1000);
@@ -147,6 +153,7 @@ describe("a limit watch", () => {
     const limit = Promise.withResolvers<Fault>();
     using limits = new LimitWatch({ idleMs: 20 }, limit.resolve, systemTimers);
     limits.start();
+    limits.touch();
     const hold = setTimeout(() => limit.reject(new Error("no limit in 5 s")), 5000);
     const fault = await limit.promise;
     clearTimeout(hold);

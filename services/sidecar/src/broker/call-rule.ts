@@ -1,0 +1,80 @@
+/** What a model call may ask of its provider: an answer of the run's own model, and nothing that leads elsewhere. Pure. */
+import { z } from "zod";
+
+export type JudgedCall =
+  | { readonly call: Record<string, unknown>; readonly body: Buffer }
+  | { readonly refused: string };
+
+/** Fields by which a provider would use other models, other providers, servers of the agent's choice or its own search. */
+const REACHING_FIELDS = [
+  "models", // OpenRouter: fallbacks
+  "route",
+  "provider",
+  "plugins",
+  "fallbacks",
+  "mcp_servers", // Anthropic
+  "web_search_options", // OpenAI chat completions
+  "background", // OpenAI responses: goes on without us
+  "container",
+];
+
+/** Kinds of tools that only describe what the harness itself will do; all others are run by the provider. */
+const OWN_TOOLS: readonly unknown[] = [undefined, "function", "custom"];
+
+const Call = z.record(z.string(), z.unknown());
+
+/**
+ * Judges the body of a call. The allowed one is written anew from what was parsed, so that the provider cannot read
+ * anything else in it: a name given twice is given once, by the value that was judged.
+ */
+export function judgeCall(bytes: Buffer, model: string): JudgedCall {
+  const call = toCall(bytes);
+  if (call === undefined) return { refused: "The model call is not a JSON object." };
+  // Some providers read names without regard to case.
+  const names = Object.keys(call).map((name) => name.toLowerCase());
+  const isPlain = names.filter((name) => name === "model").length === 1;
+  if (call.model !== model || !isPlain)
+    return { refused: "Only calls of this run's own model are forwarded." };
+  const reaching = REACHING_FIELDS.find((name) => names.includes(name));
+  if (reaching !== undefined) return { refused: `The field "${reaching}" leads beyond the run's own model.` };
+  if (!hasOnlyOwnTools(call.tools)) return { refused: "Tools that the provider runs are not allowed." };
+  if (namesAddress(call.messages) || namesAddress(call.input)) {
+    return {
+      refused: "Content that the provider would fetch from an address is not allowed; send its bytes.",
+    };
+  }
+  return { call, body: Buffer.from(JSON.stringify(call)) };
+}
+
+function toCall(bytes: Buffer): Record<string, unknown> | undefined {
+  try {
+    return Call.parse(JSON.parse(bytes.toString("utf8")));
+  } catch {
+    return undefined;
+  }
+}
+
+function hasOnlyOwnTools(tools: unknown): boolean {
+  if (tools === undefined || tools === null) return true;
+  return Array.isArray(tools) && tools.every((tool) => isRecord(tool) && OWN_TOOLS.includes(tool.type));
+}
+
+/** Looks through messages and their parts, and not into what a tool was called with: an address there is only text. */
+function namesAddress(messages: unknown): boolean {
+  return Array.isArray(messages) && messages.some((message) => isRecord(message) && isFetched(message));
+}
+
+function isFetched(part: Record<string, unknown>): boolean {
+  const { image_url: image, source } = part;
+  const addresses = [
+    ...(isRecord(image) ? [image.url] : [image]), // OpenAI chat: {url}; responses: the address itself
+    ...(isRecord(source) ? [source.url] : []), // Anthropic
+    part.file_url,
+  ];
+  const isAddress = (value: unknown): boolean => typeof value === "string" && !/^data:/i.test(value);
+  return addresses.some(isAddress) || namesAddress(part.content) || namesAddress(part.output);
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
