@@ -9,7 +9,9 @@ import { Fault } from "../../kernel/fault.ts";
 import { readLines } from "../../kernel/lines.ts";
 
 const WINDOW_BYTES = 8 * 1024 * 1024;
-const MAX_STREAMS = 128;
+/** What one stream may send unread. Node gives the session's window back at once, so every stream may, at the same time. */
+const STREAM_WINDOW_BYTES = 1024 * 1024;
+const MAX_STREAMS = 64;
 const COMMAND_MS = 30_000;
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
@@ -27,6 +29,7 @@ export class GuardLink {
   readonly closed: Promise<void>;
 
   readonly #session: ServerHttp2Session;
+  readonly #pipe: Duplex;
   readonly #acceptDoor: (connection: Duplex) => void;
   readonly #pending = new Map<number, Pending>();
   readonly #fills = new Map<number, (stream: ServerHttp2Stream) => void>();
@@ -43,6 +46,7 @@ export class GuardLink {
 
   constructor(pipe: Duplex, acceptDoor: (connection: Duplex) => void) {
     this.#acceptDoor = acceptDoor;
+    this.#pipe = pipe;
     this.hello = this.#first.hello.promise;
     this.exited = this.#first.exited.promise;
     this.stdio = this.#first.stdio.promise;
@@ -51,7 +55,7 @@ export class GuardLink {
     for (const promise of [this.hello, this.exited, this.stdio, this.stderr]) promise.catch(() => undefined);
     this.#session = performServerHandshake(pipe, {
       settings: {
-        initialWindowSize: WINDOW_BYTES,
+        initialWindowSize: STREAM_WINDOW_BYTES,
         maxConcurrentStreams: MAX_STREAMS,
         maxHeaderListSize: 16_384,
       },
@@ -60,7 +64,7 @@ export class GuardLink {
     });
     this.#session.setLocalWindowSize(WINDOW_BYTES);
     this.#session.on("stream", (stream, headers) => this.#route(stream, String(headers[":path"] ?? "")));
-    this.#session.on("error", () => undefined); // "close" follows
+    this.#session.on("error", () => this.destroy()); // "close" follows
     this.#session.once("close", () => this.#end());
     pipe.on("error", () => undefined);
     pipe.once("close", () => this.#session.destroy());
@@ -93,8 +97,10 @@ export class GuardLink {
     return within(COMMAND_MS, promise, late).finally(() => this.#data.delete(id));
   }
 
+  /** At once: a session alone would first send what it still has, to a guard that may never read it. */
   destroy(): void {
     this.#session.destroy();
+    this.#pipe.destroy();
   }
 
   #send(id: number, body: CommandBody, ms: number): Promise<unknown> {
@@ -134,7 +140,7 @@ export class GuardLink {
     stream.respond({ ":status": 200 });
     void this.#readControl(stream).then(
       () => this.#session.close(),
-      () => this.#session.destroy(), // the guard broke the protocol: nothing it says counts any more
+      () => this.destroy(), // the guard broke the protocol: nothing it says counts any more
     );
   }
 
