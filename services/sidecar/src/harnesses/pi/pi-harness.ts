@@ -31,6 +31,8 @@ const CLI = `${PACKAGE}/dist/bundle/cli.js`;
 const EXTENSION = "extension/pillion.js";
 const START_MS = 20_000;
 const CLAIM_MS = 10_000;
+/** A program may close its output and live on. */
+const EXIT_MS = 2_000;
 
 export class PiHarness implements Harness {
   readonly id = "pi";
@@ -221,10 +223,9 @@ class StartedPi implements StartedHarness, OpenHarness {
       return await work;
     } catch (error) {
       if (!(error instanceof Fault) || error.code !== "harness_crashed") throw error;
-      const exit = await this.#process.exited.catch(() => undefined);
-      if (exit === undefined)
-        throw new Fault("sandbox_lost", "The sandbox ended before the run did.", { cause: error });
-      throw toCrash(exit, starting, this.#process.stderrTail());
+      const lost = new Fault("sandbox_lost", "The sandbox ended before the run did.", { cause: error });
+      const exited = this.#process.exited.catch(() => Promise.reject(lost));
+      throw toCrash(await within(EXIT_MS, exited, () => error), starting, this.#process.stderrTail());
     }
   }
 }
