@@ -20,14 +20,13 @@ export type ConductorParts = {
   readonly clamped: readonly string[];
   /** Most time from the start to the prompt. */
   readonly prepareMs: number;
+  /** Most time for taking the changes out: a guard that was taken over may begin an answer and never end it. */
+  readonly keepMs: number;
   readonly results: ResultStore;
   /** Serves what comes through the lease's door. */
   openDoor(lease: Lease): AcceptDoor;
   onCleanUpFailure(error: unknown): void;
 };
-
-/** A guard that was taken over may begin an answer and never end it. */
-const KEEP_MS = 60_000;
 
 /** Takes a run from its start to its last event. Never throws. */
 export async function conduct(run: ActiveRun, parts: ConductorParts): Promise<void> {
@@ -149,7 +148,7 @@ async function windDown(
     stopped = await harness?.stop();
     await sandbox.clear();
     const late = () => new Fault("sandbox_lost", "The workspace's changes could not be read in time.");
-    await within(KEEP_MS, parts.results.keep(run.id, sandbox), late);
+    await within(parts.keepMs, parts.results.keep(run.id, sandbox), late);
   } catch (error) {
     parts.onCleanUpFailure(error); // the first cause is the run's end; this one is for the log
   }

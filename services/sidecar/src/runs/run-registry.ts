@@ -43,6 +43,7 @@ export type RegistryOptions = {
 type Waiting = { readonly run: ActiveRun; start(): void };
 
 const RETRY_AFTER_S = 5;
+const KEEP_MS = 60_000;
 
 export class RunRegistry implements RunStore {
   readonly #options: RegistryOptions;
@@ -252,6 +253,7 @@ export class RunRegistry implements RunStore {
       },
       clamped,
       prepareMs,
+      keepMs: KEEP_MS,
       results,
       openDoor,
       onCleanUpFailure: (error) => onCleanUpFailure(run.id, error),

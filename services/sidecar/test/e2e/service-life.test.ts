@@ -175,8 +175,10 @@ describe("the life of the service", () => {
       model.reset({ script: [...script] });
       await using capped = await openLiveService({ env: { PILLION_PRIVATE_TARGETS: model.url, ...ceiling } });
       const fields = { limits: { [name]: 1_000_000 } };
-      const { run } = await runToEnd(capped, toScriptedRequest(model, { fields }));
+      const { run, events } = await runToEnd(capped, toScriptedRequest(model, { fields }));
       expect(run.failure?.code).toBe(code);
+      const text = `Lowered to the operator's ceiling: ${name}.`;
+      expect(events).toContainEqual(expect.objectContaining({ type: "notice", topic: "limit", text }));
       if (name === "steps") expect(model.requests).toHaveLength(2);
     },
   );

@@ -1,13 +1,13 @@
-import { createServer } from "node:net";
-import { expect, onTestFinished, test } from "vitest";
+import { once } from "node:events";
+import { createServer as createHttpServer, type ServerResponse } from "node:http";
+import { createServer, type Server } from "node:net";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { Lease, type Upstream } from "../../../src/broker/broker.ts";
 import { openSandboxDoor } from "../../../src/http/sandbox-door.ts";
 
-/** Calls the door as a sandbox would; the upstream is a loopback port where nobody listens. */
-async function call(
-  upstream: Partial<Extract<Upstream, { kind: "http" }>>,
-  wishes: { key?: string; path?: string; model?: string } = {},
-) {
+type HttpUpstream = Extract<Upstream, { kind: "http" }>;
+
+function toLease(upstream: Partial<HttpUpstream>): Lease {
   const lease = new Lease({
     runId: "run",
     model: "m",
@@ -21,21 +21,43 @@ async function call(
       ...upstream,
     },
   });
+  onTestFinished(() => lease[Symbol.dispose]());
+  return lease;
+}
+
+/** The door on a port, as the guard has it inside a sandbox. */
+async function openDoor(lease: Lease): Promise<number> {
   const server = createServer(openSandboxDoor(lease)).listen(0, "127.0.0.1");
-  onTestFinished(() => {
-    lease[Symbol.dispose]();
-    server.close();
-  });
-  await new Promise((resolve) => server.once("listening", resolve));
+  onTestFinished(() => void server.close());
+  await once(server, "listening");
+  return toPort(server);
+}
+
+function toPort(server: Server): number {
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("no port");
-  const response = await fetch(
-    `http://127.0.0.1:${address.port}${wishes.path ?? "/model/chat/completions"}`,
-    {
-      method: "POST",
-      headers: { authorization: `Bearer ${wishes.key ?? lease.placeholder}` },
-      body: JSON.stringify({ model: wishes.model ?? "m" }),
-    },
+  return address.port;
+}
+
+function post(port: number, key: string, path = "/model/chat/completions", model = "m"): Promise<Response> {
+  return fetch(`http://127.0.0.1:${port}${path}`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${key}` },
+    body: JSON.stringify({ model }),
+  });
+}
+
+/** Calls the door as a sandbox would; the upstream is a loopback port where nobody listens. */
+async function call(
+  upstream: Partial<HttpUpstream>,
+  wishes: { key?: string; path?: string; model?: string } = {},
+) {
+  const lease = toLease(upstream);
+  const response = await post(
+    await openDoor(lease),
+    wishes.key ?? lease.placeholder,
+    wishes.path,
+    wishes.model,
   );
   return { status: response.status, text: await response.text() };
 }
@@ -62,4 +84,25 @@ test.each([
   ["another place", { path: "/health" }, 404],
 ])("nothing but the run's own model is forwarded: %s", async (_what, wishes, status) => {
   expect((await call({ privateAllowed: true }, wishes)).status).toBe(status);
+});
+
+test("a run has so many model calls at once and no more; each that ends makes room", async () => {
+  const held: ServerResponse[] = [];
+  const provider = createHttpServer((_request, response) => held.push(response)).listen(0, "127.0.0.1");
+  await once(provider, "listening");
+  const lease = toLease({
+    baseUrl: new URL(`http://127.0.0.1:${toPort(provider)}/v1`),
+    privateAllowed: true,
+  });
+  const door = await openDoor(lease);
+  onTestFinished(() => provider.closeAllConnections());
+  const calls = Array.from({ length: 8 }, () => post(door, lease.placeholder));
+  await vi.waitFor(() => expect(held).toHaveLength(8));
+  expect((await post(door, lease.placeholder)).status).toBe(429);
+  held.pop()?.end("{}");
+  expect((await Promise.race(calls)).status).toBe(200);
+  const next = post(door, lease.placeholder);
+  await vi.waitFor(() => expect(held).toHaveLength(8));
+  for (const response of held) response.end("{}");
+  expect((await next).status).toBe(200);
 });
