@@ -1,13 +1,15 @@
 /** The two commands: `serve` until told to stop, and `run` once. Only here and in main.ts are exits, prints and signals. */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import type { Run } from "#contract/run";
+import { openRunHome } from "./cli-home.ts";
 import { completeRequest, type RequestDraft, type RunOptions } from "./cli-run.ts";
 import { EXIT, toExitCode, toFailureExitCode } from "./exit-code.ts";
 import { toRunRequest } from "./http/run-request.ts";
+import { unlessAborted } from "./kernel/deadline.ts";
 import { Fault, toFault, toProblem } from "./kernel/fault.ts";
 import { createLiveView, toSummary, wantsColours } from "./live-view.ts";
 import { PROGRAM_DIR } from "./product.ts";
@@ -51,20 +53,33 @@ export async function serve(flags: Readonly<Record<string, string | undefined>>)
 
 /** Does one run in this process, without a listener; its data directory vanishes with it. Resolves to the exit code. */
 export async function runOnce(draft: RequestDraft, options: RunOptions): Promise<number> {
-  const home = mkdtempSync(join(tmpdir(), "pillion-run-"));
-  try {
-    const env = { PILLION_LOG_LEVEL: "warn", ...process.env, PILLION_HOME: home };
-    const base = readBase({ env, flags: options.config === undefined ? {} : { config: options.config } });
-    if (base === undefined) return EXIT.usage;
-    return await runIn(base, draft, options);
-  } finally {
-    rmSync(home, { recursive: true, force: true });
-  }
+  using home = openRunHome(tmpdir());
+  const env = { PILLION_LOG_LEVEL: "warn", ...process.env, PILLION_HOME: home.path };
+  const base = readBase({ env, flags: options.config === undefined ? {} : { config: options.config } });
+  if (base === undefined) return EXIT.usage;
+  const stopped = new AbortController();
+  const onSignal = (): void => {
+    if (stopped.signal.aborted) {
+      home[Symbol.dispose]();
+      exit(EXIT.cancelled); // asked twice: the sandbox ends with this process
+    }
+    stopped.abort(new Fault("cancelled", "The run was cancelled before it began."));
+  };
+  const onInterrupt = debounce(onSignal);
+  process.on("SIGTERM", onSignal).on("SIGINT", onInterrupt);
+  return await runIn(base, draft, options, stopped.signal);
 }
 
-async function runIn(base: Base, draft: RequestDraft, options: RunOptions): Promise<number> {
+async function runIn(
+  base: Base,
+  draft: RequestDraft,
+  options: RunOptions,
+  stopped: AbortSignal,
+): Promise<number> {
   try {
-    const stdin: unknown = options.requestFromStdin ? JSON.parse(await text(process.stdin)) : undefined;
+    const stdin: unknown = options.requestFromStdin
+      ? JSON.parse(await unlessAborted(text(process.stdin), stopped))
+      : undefined;
     const files = options.files.map(({ path, from }) => ({
       path,
       content: readFileSync(from).toString("base64"),
@@ -73,9 +88,11 @@ async function runIn(base: Base, draft: RequestDraft, options: RunOptions): Prom
     }));
     const request = toRunRequest(completeRequest(draft, stdin, files));
     await using sidecar = await openSidecar({ ...base, onFatal: (err) => endAtOnce(base.log, err) });
+    stopped.throwIfAborted();
     const { id } = await sidecar.runs.create(request);
     const stop = (): void => void sidecar.runs.cancel(id);
-    process.once("SIGINT", stop).once("SIGTERM", stop);
+    if (stopped.aborted) stop();
+    else stopped.addEventListener("abort", stop, { once: true });
     await showEvents(sidecar, id, options);
     const run = await sidecar.runs.waitForEnd(id, new AbortController().signal);
     await showResult(sidecar, run, options);
@@ -86,6 +103,8 @@ async function runIn(base: Base, draft: RequestDraft, options: RunOptions): Prom
     if (options.json) process.stdout.write(`${JSON.stringify(toProblem(fault))}\n`);
     for (const { path, message } of fault.errors ?? []) process.stderr.write(`  ${path}: ${message}\n`);
     return toFailureExitCode(fault.code);
+  } finally {
+    process.stdin.destroy(); // an open one would keep the process
   }
 }
 

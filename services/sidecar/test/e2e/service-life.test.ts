@@ -2,6 +2,7 @@
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { Problem } from "#contract/failure";
 import { RunPage } from "#contract/routes";
@@ -14,6 +15,7 @@ import {
   readEvents,
   runProgram,
   runToEnd,
+  startProgram,
 } from "../fakes/live-service.ts";
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
 import { KEY, looking, toRun, toScriptedRequest } from "../fakes/scripted-request.ts";
@@ -70,6 +72,60 @@ describe("the command line", () => {
     expect(code === 2 ? end.stderr : end.stdout).not.toBe("");
     await rm(tmp, { recursive: true });
   });
+
+  test.each([
+    ["no JSON", "nonsense", "not JSON"],
+    ["nothing", "", "not JSON"],
+    ["another shape", '{"promt":"Hi"}', "promt"],
+  ])("a request on stdin that is %s exits 2 and says so", async (_what, stdin, words) => {
+    const end = await runProgram(["run"], { stdin });
+    expect({ code: end.code, stdout: end.stdout }).toEqual({ code: 2, stdout: "" });
+    expect(end.stderr).toContain(words);
+  });
+
+  test.each(["SIGINT", "SIGTERM"] as const)(
+    "%s cancels the run, exits 130 and leaves nothing",
+    async (signal) => {
+      const tmp = await mkdtemp(join(tmpdir(), "pillion-cli-"));
+      model.reset({ script: [{ fail: "hang" }] });
+      const running = startHanging(tmp);
+      await vi.waitFor(() => expect(model.requests).toHaveLength(1), 10_000);
+      running.child.kill(signal);
+      expect(await running.ended).toEqual({ code: 130, signal: null });
+      expect(await readdir(tmp)).toEqual([]);
+    },
+  );
+
+  test("SIGINT while the request is still awaited on stdin exits 130", async () => {
+    const tmp = await mkdtemp(join(tmpdir(), "pillion-cli-"));
+    const running = startProgram(["run"], { tmp });
+    await vi.waitFor(async () => expect(await readdir(tmp)).toHaveLength(1), 5_000);
+    await sleep(200); // the directory comes a moment before the handlers
+    running.child.kill("SIGINT");
+    expect(await running.ended).toEqual({ code: 130, signal: null });
+    expect(await readdir(tmp)).toEqual([]);
+  });
+
+  test("what a killed run left is removed by the next one, and a living run's is not", async () => {
+    const tmp = await mkdtemp(join(tmpdir(), "pillion-cli-"));
+    model.reset({ script: [{ fail: "hang" }, { fail: "hang" }] });
+    const [killed, living] = [startHanging(tmp), startHanging(tmp)];
+    await vi.waitFor(() => expect(model.requests).toHaveLength(2), 10_000);
+    killed.child.kill("SIGKILL");
+    await killed.ended;
+    expect(await readdir(tmp)).toHaveLength(2);
+    expect((await runProgram(["run", "--demo"], { tmp })).code).toBe(0);
+    expect(await readdir(tmp)).toEqual([expect.stringContaining(`pillion-run-${living.child.pid}-`)]);
+    living.child.kill("SIGTERM");
+    expect(await living.ended).toEqual({ code: 130, signal: null });
+    expect(await readdir(tmp)).toEqual([]);
+  });
+
+  function startHanging(tmp: string) {
+    const running = startProgram(["run"], { tmp, env: { PILLION_PRIVATE_TARGETS: model.url } });
+    running.child.stdin.end(JSON.stringify(toScriptedRequest(model)));
+    return running;
+  }
 });
 
 describe("the life of the service", () => {

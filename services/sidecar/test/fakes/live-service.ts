@@ -77,21 +77,29 @@ export async function openLiveService(
 
 export type ProgramEnd = ServiceEnd & { readonly stdout: string; readonly stderr: string };
 
-/** Runs the built command line to its end. */
-export async function runProgram(
-  args: readonly string[],
-  options: { env?: Readonly<Record<string, string>>; stdin?: string; tmp?: string } = {},
-): Promise<ProgramEnd> {
+type ProgramOptions = { readonly env?: Readonly<Record<string, string>>; readonly tmp?: string };
+
+/** Starts the built command line; its stdin is open. */
+export function startProgram(args: readonly string[], options: ProgramOptions = {}) {
   const tmp = options.tmp ?? tmpdir();
   const child = spawn(process.execPath, [PROGRAM, ...args], {
     env: { ...toCleanEnv(tmp), TMPDIR: tmp, ...options.env },
   });
+  child.stdin.on("error", () => undefined); // a program that never reads
+  return { child, ended: toEnd(child) };
+}
+
+/** Runs the built command line to its end. */
+export async function runProgram(
+  args: readonly string[],
+  options: ProgramOptions & { readonly stdin?: string } = {},
+): Promise<ProgramEnd> {
+  const { child, ended } = startProgram(args, options);
   let [stdout, stderr] = ["", ""];
   child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
-  child.stdin.on("error", () => undefined); // a program that never reads
   child.stdin.end(options.stdin ?? "");
-  return { ...(await toEnd(child)), stdout, stderr };
+  return { ...(await ended), stdout, stderr };
 }
 
 /** Asks for a run and waits for its end. Throws with the answer where it was refused. */
