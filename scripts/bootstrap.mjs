@@ -44,6 +44,7 @@ Sets this folder up where that is still to do, then does the task.
 
   setup            only the set-up: Node, pnpm, dependencies
   start [args…]    build the bundles, then start Pillion: pillion serve [args…]
+  pillion [args…]  build the bundles, then the command line: pillion [args…]
   test [args…]     build the bundles, then vitest run [args…]
   exec <cmd…>      a command with the right Node, pnpm and node_modules/.bin first on PATH
 
@@ -57,12 +58,14 @@ const STEPS = {
   setup: [nodeStep, pnpmStep, dependenciesStep],
   exec: [nodeStep, pnpmStep, dependenciesStep],
   start: [nodeStep, pnpmStep, dependenciesStep, bundlesStep],
+  pillion: [nodeStep, pnpmStep, dependenciesStep, bundlesStep],
   test: [nodeStep, pnpmStep, dependenciesStep, bundlesStep],
 };
 
 const HAND_OVERS = {
   setup: async () => 0,
-  start: ({ node, args }) => startPillion(node, args),
+  start: ({ node, args }) => startPillion(node, ["serve", ...args]),
+  pillion: ({ node, args }) => startPillion(node, args),
   test: ({ node, args }) => {
     process.chdir(ROOT);
     const vitest = join(MODULES_DIR, "vitest/vitest.mjs");
@@ -659,7 +662,7 @@ function startPillion(node, args) {
   if (!fs.existsSync(program)) {
     throw new SetUpFailure(`${program} is missing`, { advice: "Remove the dist folder and try again." });
   }
-  return become(node.path, [program, "serve", ...args], process.env);
+  return become(node.path, [program, ...args], process.env);
 }
 
 /** The environment of tools: the right Node, pnpm and the installed programs come first on PATH. */

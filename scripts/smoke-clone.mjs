@@ -24,6 +24,9 @@ async function main() {
     const second = await startAndRun(clone, join(place, "home"), 20_000);
     console.log(`second npm start: healthy after ${second.healthyMs} ms, demo run ${second.runMs} ms`);
     must(second.healthyMs < SECOND_START_MS, `the second start took ${second.healthyMs} ms`);
+    const line = spawnSync(join(clone, "bin/pillion"), ["run", "--demo"], { cwd: place, encoding: "utf8" });
+    must(line.status === 0 && line.stdout.includes("The tour is over"), `bin/pillion: ${line.stderr}`);
+    console.log("bin/pillion run --demo: succeeded");
   } finally {
     rmSync(place, { recursive: true, force: true });
   }
