@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
+import { Fault } from "../../src/kernel/fault.ts";
 import {
   killProcess,
   type ProcessId,
@@ -71,7 +72,8 @@ export const UNISOLATED: SandboxMaker = {
 export const FAKE: SandboxMaker = {
   name: "the fake",
   hasReaders: false,
-  async open() {
+  async open(wishes) {
+    if (wishes?.readOnly) throw new Fault("isolation_unavailable", "The fake has no read-only workspace.");
     const sandbox = new FakeSandbox();
     const token = randomUUID();
     return {

@@ -157,7 +157,14 @@ export function behavesAsSandbox(maker: SandboxMaker): void {
       }
     });
 
-    test.runIf(maker.hasReaders)("gives a reader a workspace that nothing inside can write to", async () => {
+    const name = maker.hasReaders
+      ? "gives a reader a workspace that nothing inside can write to"
+      : "refuses a reader";
+    test(name, async () => {
+      if (!maker.hasReaders) {
+        const refused = { code: "isolation_unavailable" };
+        return expect(maker.open({ readOnly: true })).rejects.toMatchObject(refused);
+      }
       const script = `try { require("node:fs").writeFileSync("new.txt", "x"); process.stdout.write("written"); }
                       catch (error) { process.stdout.write(error.code); }`;
       await using control = await maker.open();

@@ -73,5 +73,5 @@ exec setpriv --bounding-set=-all,+kill --inh-caps=-all --ambient-caps=-all --no-
   bash --noprofile --norc -c '
     printf "sealed\n" >&3
     # unshare outside holds the pipe open, so only this tells of a dead guard; bash raises no CHLD trap for a foreign child
-    until IFS= read -r -t 1 -u 3 _ || [ $? -le 128 ]; do kill -0 "$1" 2>/dev/null || exit 1; done
+    until IFS= read -r -t 0.25 -u 3 _ || [ $? -le 128 ]; do kill -0 "$1" 2>/dev/null || exit 1; done
     exit 0' "$0" "$guard" # $0 is the instance's mark: a sweep must find PID 1 too
