@@ -28,6 +28,10 @@ export const Capabilities = z.object({
     requestBytes: z.int(),
   }),
   providers: z.array(z.object({ id: z.string(), api: z.string(), keyConfigured: z.boolean() })),
+  defaultModel: z
+    .string()
+    .nullable()
+    .describe("What a request without a model gets; null: it has to name one."),
   demoModel: z.boolean(),
 });
 export type Capabilities = z.infer<typeof Capabilities>;

@@ -45,8 +45,9 @@ export async function serve(flags: Readonly<Record<string, string | undefined>>)
       log.info("stopped");
     }, log);
   } catch (error) {
-    log.fatal({ err: error }, "could not start");
-    process.stderr.write(`pillion: ${toStartMessage(error, settings)}\n`);
+    const message = toStartMessage(error, settings);
+    if (message === undefined) log.fatal({ err: error }, "could not start");
+    process.stderr.write(`pillion: ${message ?? (error instanceof Error ? error.message : String(error))}\n`);
     exit(EXIT.failed);
   }
 }
@@ -184,9 +185,11 @@ function toWelcome(url: string, settings: Settings, sidecar: Sidecar): string {
       : `${place.kind}${place.isolated ? "" : " WITHOUT isolation"} (${place.detail})`;
   const auth = settings.token === undefined ? "" : ' -H "authorization: Bearer $PILLION_TOKEN"';
   const body = JSON.stringify({ model: "demo/tour", prompt: "Show me around" });
-  const attempt = settings.demoModel
-    ? `\n  Try it, no key needed:\n\n    curl -sS ${url}/run${auth} -H 'content-type: application/json' -d '${body}'\n`
-    : "";
+  const isOpen = settings.token !== undefined || settings.allowAnonymous || isLoopback(settings.host);
+  const attempt =
+    settings.demoModel && place !== null && isOpen
+      ? `\n  Try it, no key needed:\n\n    curl -sS ${url}/run${auth} -H 'content-type: application/json' -d '${body}'\n`
+      : "";
   return `\n  Pillion listens on ${url}\n  Sandbox: ${sandbox}\n${attempt}\n`;
 }
 
@@ -229,11 +232,13 @@ function debounce(act: () => void): () => void {
   };
 }
 
-function toStartMessage(error: unknown, settings: Settings): string {
+/** What an operator can act on; undefined for what nobody foresaw. */
+function toStartMessage(error: unknown, settings: Settings): string | undefined {
+  if (error instanceof Fault) return `${error.message} (data directory: ${settings.home})`;
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   if (code === "EADDRINUSE") return `port ${settings.port} is taken; set PILLION_PORT to another one`;
   if (code === "EACCES") return `not allowed: ${error instanceof Error ? error.message : code}`;
-  return error instanceof Error ? error.message : String(error);
+  return undefined;
 }
 
 function endAtOnce(log: Log, err: unknown): never {

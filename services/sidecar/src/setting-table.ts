@@ -126,6 +126,12 @@ export const SettingTable = z.object({
     default: "1g",
     description: "Most bytes that a run's workspace may hold.",
   }),
+  modelRetries: wholeNumber(0, 10).register(metas, {
+    kind: "number",
+    default: "2",
+    description:
+      "How often a model call that failed for a passing reason (429, 5xx, a cut line) is made again.",
+  }),
   demoModel: yesOrNo().register(metas, {
     kind: "boolean",
     default: "true",
@@ -133,7 +139,7 @@ export const SettingTable = z.object({
   }),
   model: ModelName.optional().register(metas, {
     kind: "text",
-    defaultNote: "`demo/tour` while the demo model is offered, else none",
+    defaultNote: "`demo/tour` while the demo model is offered and no key is set, else none",
     description: "Model of a request that names none, as `provider/name`.",
   }),
   logLevel: choice(["trace", "debug", "info", "warn", "error", "fatal", "silent"]).register(metas, {

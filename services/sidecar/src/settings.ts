@@ -142,10 +142,14 @@ function resolveRoots(raw: unknown, find: FindDirectory, complain: Complain): st
   return [...new Set(found.flatMap(({ real }) => (real === undefined ? [] : [real])))];
 }
 
-/** The demo model is what a request without a model gets, so that a newcomer needs no key. */
+/** The demo model is what a request without a model gets, so that a newcomer needs no key; never beside real models. */
 function withDemoModel(settings: TableSettings, complain: Complain): TableSettings {
+  const { openaiApiKey, anthropicApiKey, openrouterApiKey, credentials } = settings;
+  const hasKey = [openaiApiKey, anthropicApiKey, openrouterApiKey, credentials].some(
+    (key) => key !== undefined,
+  );
   if (settings.model === undefined)
-    return settings.demoModel ? { ...settings, model: "demo/tour" } : settings;
+    return settings.demoModel && !hasKey ? { ...settings, model: "demo/tour" } : settings;
   if (settings.model.startsWith("demo/") && !settings.demoModel) {
     complain("model", "names the demo model, which PILLION_DEMO_MODEL takes away");
   }

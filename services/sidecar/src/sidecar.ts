@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import type { Capabilities } from "#contract/capabilities";
+import type { Run } from "#contract/run";
 import { readAgentDefaults } from "./agents/profile.ts";
 import { type ProviderList, readProviderList } from "./agents/provider-list.ts";
 import { PiHarness } from "./harnesses/pi/pi-harness.ts";
@@ -60,7 +61,7 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
   if (recovered.lostRuns > 0 || recovered.sweptProcesses > 0)
     log.warn(recovered, "recovered from an earlier end");
   const results = await openResults(join(settings.home, "results"));
-  const pi = new PiHarness(productDir);
+  const pi = new PiHarness(productDir, settings.modelRetries);
   const providers = readProviderList(settings.configDir);
   const runs = new RunRegistry({
     journal,
@@ -82,6 +83,7 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
     ],
     openDoor: openSandboxDoor,
     guardSecrets: (secrets) => guardSecrets(redactor, secrets),
+    onEnd: (run) => forRun(log, run.id).info(toEndLine(run), "run ended"),
     onCleanUpFailure: (runId, err) => forRun(log, runId).warn({ err }, "cleaning up after a run failed"),
   });
   const owned = held.move();
@@ -114,6 +116,15 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
       }),
     drain: (graceMs) => runs.drain(graceMs),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** What an operator wants to know of a run without asking for it; the failure's own words may be the provider's. */
+function toEndLine({ outcome, failure, model, timings, usage, stop }: Run): object {
+  return {
+    outcome,
+    ...(failure === null ? {} : { code: failure.code, detail: failure.detail }),
+    ...{ model, totalMs: timings.totalMs, modelCalls: usage.modelCalls, verified: stop?.verified ?? null },
   };
 }
 
@@ -214,6 +225,7 @@ function toCapabilities(
       api,
       keyConfigured: keys[id] !== undefined,
     })),
+    defaultModel: settings.model ?? null,
     demoModel: settings.demoModel,
   };
 }

@@ -159,6 +159,12 @@ function resolveModel(request: RunRequest, context: ProfileContext): Pick<Profil
   const provider = context.providers[id];
   const baseUrl = wanted.baseUrl ?? provider?.baseUrl;
   const api = wanted.api ?? provider?.api;
+  if (baseUrl !== undefined && api === undefined) {
+    throw badField(
+      "/model/api",
+      "an endpoint of your own needs its dialect: openai-completions, openai-responses or anthropic-messages",
+    );
+  }
   if (baseUrl === undefined || api === undefined) {
     const known = [...Object.keys(context.providers), ...(context.demoModel ? ["demo"] : [])].join(", ");
     throw badField(
@@ -242,7 +248,7 @@ function resolveHeader(
     if (credential.host === url.host) return;
     throw badField(
       `/credentials/${index}/host`,
-      "only the model provider's host can be reached in this version",
+      `must be ${url.host}: only the model provider's host can be reached in this version`,
     );
   });
   const own = request.credentials?.at(-1);
@@ -253,8 +259,20 @@ function resolveHeader(
   if (provider === undefined || isOwn) return null;
   throw badField(
     "/credentials",
-    `there is no key for ${provider.title}: send credentials [{host: "${url.host}", header: …, value: …}] or let the operator set one`,
+    `there is no key for ${provider.title}: send credentials [{host: "${url.host}", ${KEY_HEADER[api]}}] or set ${toKeySetting(id)} where Pillion is started`,
   );
+}
+
+const KEY_HEADER: Record<ModelApi, string> = {
+  "openai-completions": 'header: "authorization", value: "Bearer …"',
+  "openai-responses": 'header: "authorization", value: "Bearer …"',
+  "anthropic-messages": 'header: "x-api-key", value: "…"',
+};
+
+/** Providers that an operator added have no variable of their own. */
+function toKeySetting(id: string): string {
+  const own = ["openai", "anthropic", "openrouter"].includes(id);
+  return own ? `PILLION_${id.toUpperCase()}_API_KEY` : "PILLION_CREDENTIALS";
 }
 
 function toKeyHeader(api: ModelApi, key: string): { name: string; value: string } {

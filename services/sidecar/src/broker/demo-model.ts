@@ -128,7 +128,7 @@ function toLookReport({ results }: Progress): string {
   if (look.failed) return `Looking around failed (${toLine(look.text)}), so I go on without it.`;
   const count = toEntries(look.text).length;
   return count === 0
-    ? "The workspace is empty."
+    ? "The workspace was empty."
     : `I see ${count} ${count === 1 ? "entry" : "entries"} here.`;
 }
 
@@ -146,7 +146,7 @@ function toWriteReport({ results }: Progress): string {
   const write = results.get("write");
   if (write === undefined) return `There is no write tool here, so I left no ${demoTourFile}.`;
   if (write.failed) return `Writing ${demoTourFile} failed (${toLine(write.text)}).`;
-  return `${demoTourFile} is in the workspace, and GET /v1/runs/{id}/diff shows it.`;
+  return `${demoTourFile} is in the workspace now, and the run's diff shows it.`;
 }
 
 function toReadReport({ results }: Progress): string {

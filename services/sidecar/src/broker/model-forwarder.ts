@@ -78,7 +78,11 @@ function forward(
   // Node looks a name up, but dials a literal address without asking; it is checked here.
   const literal = target.hostname.replace(/^\[|\]$/g, "");
   if (!upstream.privateAllowed && isIP(literal) !== 0 && !isPublicAddress(literal)) {
-    return refuse(response, 502, "The model's provider cannot be reached (ADDRESS_REFUSED).");
+    return refuse(
+      response,
+      502,
+      `The model's provider at ${target.host} cannot be reached (ADDRESS_REFUSED).`,
+    );
   }
   const headers: Record<string, string> = {
     ...pick(request.headers, REQUEST_HEADERS),
@@ -95,7 +99,7 @@ function forward(
   });
   response.once("close", () => outgoing.destroy());
   outgoing.once("error", (error) =>
-    refuse(response, 502, `The model's provider cannot be reached (${toCode(error)}).`),
+    refuse(response, 502, `The model's provider at ${target.host} cannot be reached (${toCode(error)}).`),
   );
   outgoing.once("response", (incoming) => {
     response.writeHead(incoming.statusCode ?? 502, pick(incoming.headers, RESPONSE_HEADERS));

@@ -266,7 +266,7 @@ function toJson(text: string): unknown {
 
 function toOpeningFault(reason: Exclude<JournalOpening, { opened: true }>["reason"], cause: unknown): Fault {
   const details = {
-    in_use: "Another Pillion is using this data directory; stop it or choose another directory.",
+    in_use: "Another Pillion is using this data directory; stop it, or choose another one with PILLION_HOME.",
     newer: "The journal was written by a newer Pillion; start that version, or choose another directory.",
     foreign: "The journal's file belongs to another program; choose another directory.",
     unusable: "The journal cannot be opened; the log has the cause.",

@@ -37,6 +37,8 @@ export type RegistryOptions = {
   openDoor(lease: Lease): AcceptDoor;
   /** Adds secrets that nothing written down may show; disposing forgets them. */
   guardSecrets(secrets: readonly string[]): { redact<T>(value: T): T } & Disposable;
+  /** A run has ended and its end is written down. */
+  onEnd(run: Run): void;
   onCleanUpFailure(runId: string, error: unknown): void;
 };
 
@@ -58,11 +60,12 @@ export class RunRegistry implements RunStore {
   }
 
   async create(request: RunRequest): Promise<Run> {
-    this.#refuseWhenFull();
     const options = this.#options;
+    // What can never work is told as such, also by a service that is busy.
     const harness = this.#findHarness(request);
     const profile = resolveProfile(request, options.profiles);
     const place = options.places.choose(request.sandbox);
+    this.#refuseWhenFull();
     this.#accepting += 1;
     try {
       const id = createRunId();
@@ -216,6 +219,7 @@ export class RunRegistry implements RunStore {
       void this.#conduct(run, place, spec, harness).finally(() => {
         this.#running -= 1;
         this.#live.delete(run.id);
+        this.#options.onEnd(run.report());
         this.#startNext();
       });
     };

@@ -280,6 +280,29 @@ describe("a model that fails", () => {
     );
   });
 
+  test("is asked again where the reason may pass, and the retry is told", async () => {
+    await using patient = await openLiveService({
+      env: { PILLION_PRIVATE_TARGETS: model.url, PILLION_MODEL_RETRIES: "2" },
+    });
+    const fail = { status: 429 };
+    model.reset({ scripts: { soon: [{ fail, failTimes: 1, text: "Now I can." }], never: [{ fail }] } });
+    const soon = await runToEnd(patient, toScriptedRequest(model, { name: "soon" }));
+    expect(soon.run).toMatchObject({ outcome: "succeeded", output: "Now I can.", usage: { modelCalls: 2 } });
+    const text = "The model call failed for a passing reason; retry 1 in 1000 ms.";
+    expect(soon.events).toContainEqual(expect.objectContaining({ type: "notice", topic: "retry", text }));
+    const never = await runToEnd(patient, toScriptedRequest(model, { name: "never" }));
+    expect(never.run.failure).toMatchObject({ code: "model_refused", retryable: true });
+    const lines = patient
+      .logs()
+      .split("\n")
+      .filter((line) => line.includes('"run ended"'));
+    expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+      { runId: soon.run.id, outcome: "succeeded", modelCalls: 2 },
+      { runId: never.run.id, outcome: "failed", code: "model_refused", modelCalls: 3 },
+    ]);
+    expect(model.requests).toHaveLength(2 + 3);
+  });
+
   test.each([
     ["hang", { idleMs: 1500 }, "idle_timeout"],
     ["hang-before", { idleMs: 1500 }, "idle_timeout"],

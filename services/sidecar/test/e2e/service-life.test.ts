@@ -221,6 +221,34 @@ describe("the life of the service", () => {
     expect(await listDirectories(crashing)).toEqual(before);
   });
 
+  test("takes so many runs and lets so many wait; beyond it, 429 with Retry-After, and what is wrong stays a 400", async () => {
+    model.reset({ scripts: { hanging: [{ fail: "hang" }], good: [{ text: "Good." }] } });
+    const env = { PILLION_PRIVATE_TARGETS: model.url, PILLION_CONCURRENCY: "1", PILLION_QUEUE: "2" };
+    await using small = await openLiveService({ env });
+    const start = (name: string): Promise<Response> =>
+      post(small, "/v1/runs", toScriptedRequest(model, { name }));
+    const running = await toRun(await start("hanging"));
+    const [waiting, next] = [await toRun(await start("hanging")), await toRun(await start("good"))];
+    await vi.waitFor(() => expect(model.requests).toHaveLength(1), 10_000);
+    expect(await getJson(small, `/v1/runs/${waiting.id}`)).toMatchObject({ state: "queued" });
+
+    const refused = await start("good");
+    expect({ status: refused.status, after: refused.headers.get("retry-after") }).toEqual({
+      status: 429,
+      after: "5",
+    });
+    expect(await refused.json()).toMatchObject({ code: "overloaded", retryable: true });
+    const wrong = await post(small, "/v1/runs", toScriptedRequest(model, { fields: { harness: "nobody" } }));
+    expect(await wrong.json()).toMatchObject({ status: 400, code: "invalid_request" });
+
+    await post(small, `/v1/runs/${waiting.id}/cancel`, {});
+    const ended = (await readEvents(small, waiting.id)).at(-1);
+    expect(ended).toMatchObject({ type: "run.ended", outcome: "cancelled", exit: null });
+    await post(small, `/v1/runs/${running.id}/cancel`, {});
+    expect((await readEvents(small, next.id)).at(-1)).toMatchObject({ outcome: "succeeded" });
+    expect(model.requests).toHaveLength(2); // the one that waited called no model
+  });
+
   test.each([
     ["steps", { PILLION_STEPS: "2" }, looking(5), "budget_exceeded"],
     ["wallMs", { PILLION_WALL_MS: "1500ms" }, [{ fail: "hang" as const }], "deadline_exceeded"],

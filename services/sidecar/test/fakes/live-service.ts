@@ -44,6 +44,7 @@ export async function openLiveService(
     PILLION_HOME: home,
     PILLION_PORT: "0",
     PILLION_LOG_LEVEL: "info",
+    PILLION_MODEL_RETRIES: "0",
     ...options.env,
   };
   const child = spawn(process.execPath, [PROGRAM, "serve"], { env, stdio: ["ignore", "pipe", "pipe"] });

@@ -44,6 +44,7 @@ export const Turn = z.strictObject({
   delayMs: z.int().nonnegative().optional().describe("Before the first byte"),
   chunkDelayMs: z.int().nonnegative().optional(),
   fail: Failure.optional(),
+  failTimes: z.int().positive().optional().describe("So many calls of this turn fail; without it, all"),
   refuseBody: z.boolean().optional().describe("413, as a vendor whose size limit was met"),
   echoHeaders: z.boolean().optional().describe("Repeats the request's credentials in the text"),
   stopReason: z.enum(["stop", "length", "toolUse", "refusal"]).optional(),
@@ -131,13 +132,25 @@ async function answer(
   const { script: common, scripts } = script();
   const turns = scripts?.[asked.data.model] ?? common;
   const index = dialect.countTurns(asked.data);
-  const reply = toReply(turns[index] ?? { text: "done" }, index, asked.data, request.headers);
+  const isSame = (other: ModelRequest): boolean => {
+    const earlier = ModelCall.safeParse(other.body);
+    return earlier.data?.model === asked.data.model && dialect.countTurns(earlier.data) === index;
+  };
+  const turn = toPlayed(turns[index] ?? { text: "done" }, requests.filter(isSame).length);
+  const reply = toReply(turn, index, asked.data, request.headers);
   // A caller that hangs up must not leave a sleeping answer behind.
   const hungUp = new AbortController();
   response.on("close", () => hungUp.abort());
   await playTurn(response, dialect, reply, hungUp.signal).catch((error: unknown) => {
     if (!hungUp.signal.aborted) throw error;
   });
+}
+
+/** The turn as it goes the `time`th time it is asked for. */
+function toPlayed(turn: Turn, time: number): Turn {
+  if (turn.failTimes === undefined || time <= turn.failTimes) return turn;
+  const { fail: _fail, ...rest } = turn;
+  return rest;
 }
 
 async function playTurn(

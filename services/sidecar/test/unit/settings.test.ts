@@ -45,6 +45,12 @@ function complaintsOf(sources: Parameters<typeof read>[0]): string[] {
 }
 
 describe("defaults", () => {
+  test("name no model where there is a key, so that nobody gets the demo for the real one", () => {
+    expect(read({ env: { PILLION_OPENAI_API_KEY: SECRET } }).model).toBeUndefined();
+    const credentials = JSON.stringify([{ host: "a.example", header: "x-key", value: SECRET }]);
+    expect(read({ env: { PILLION_CREDENTIALS: credentials } }).model).toBeUndefined();
+  });
+
   test("are whole without any source", () => {
     expect(read()).toEqual({
       host: "127.0.0.1",
@@ -67,6 +73,7 @@ describe("defaults", () => {
       workspaceBytes: 1_073_741_824,
       demoModel: true,
       model: "demo/tour",
+      modelRetries: 2,
       logLevel: "info",
       drainMs: 8_000,
       privateTargets: [],

@@ -80,7 +80,14 @@ export function foldPiRecord(fold: PiFold, record: PiRecord): PiStep {
     case "auto_retry_start":
       return {
         fold,
-        events: [{ type: "notice", level: "info", topic: "retry", text: `Retry ${record.attempt}` }],
+        events: [
+          {
+            type: "notice",
+            level: "info",
+            topic: "retry",
+            text: `The model call failed for a passing reason; retry ${record.attempt} in ${record.delayMs} ms.`,
+          },
+        ],
       };
     case "compaction_start":
       return {

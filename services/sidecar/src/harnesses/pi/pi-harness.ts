@@ -30,6 +30,8 @@ const PACKAGE = "pi/node_modules/@earendil-works/pi-coding-agent";
 const CLI = `${PACKAGE}/dist/bundle/cli.js`;
 const EXTENSION = "extension/pillion.js";
 const START_MS = 20_000;
+/** Before the first retry; each later one waits twice as long. */
+const RETRY_DELAY_MS = 1_000;
 const CLAIM_MS = 10_000;
 /** A program may close its output and live on. */
 const EXIT_MS = 2_000;
@@ -39,11 +41,16 @@ export class PiHarness implements Harness {
   readonly #productDir: string;
   readonly #extension: Buffer;
   readonly #seed: readonly FillFile[];
+  readonly #retries: number;
   #described: Promise<RunHarness> | undefined;
 
-  /** `productDir` holds pi/ and extension/ as the build made them. Throws harness_unavailable when they are not there. */
-  constructor(productDir: string) {
+  /**
+   * `productDir` holds pi/ and extension/ as the build made them. `retries`: how often a model call that failed for a
+   * passing reason is made again. Throws harness_unavailable when the parts are not there.
+   */
+  constructor(productDir: string, retries = 0) {
     this.#productDir = productDir;
+    this.#retries = retries;
     if (!existsSync(join(productDir, CLI)) || !existsSync(join(productDir, EXTENSION))) {
       throw new Fault(
         "harness_unavailable",
@@ -80,13 +87,14 @@ export class PiHarness implements Harness {
       },
     });
     const sha256 = createHash("sha256").update(this.#extension).digest("hex");
-    return new StartedPi(process, sandbox, harness, sha256, extensionPath);
+    return new StartedPi(process, sandbox, harness, sha256, extensionPath, this.#retries > 0);
   }
 
   /** The extension lies in the run's own agent directory, byte-identical to what Pi loads from the read-only product. */
   #homeFiles(): FillFile[] {
     return [
       { path: ".pi/extensions/pillion.js", content: this.#extension, executable: false },
+      { path: ".pi/settings.json", content: toPiSettings(this.#retries), executable: false },
       ...this.#seed.map((file) => ({ ...file, path: `tmp/jiti/${file.path}` })),
     ];
   }
@@ -95,6 +103,12 @@ export class PiHarness implements Harness {
     this.#described ??= identify(this.#productDir);
     return this.#described;
   }
+}
+
+/** Pi 1.5.2, docs/settings.md. */
+function toPiSettings(retries: number): Buffer {
+  const retry = { enabled: retries > 0, maxRetries: retries, baseDelayMs: RETRY_DELAY_MS };
+  return Buffer.from(JSON.stringify({ retry }));
 }
 
 function toArguments(extensionPath: string, tools: readonly string[]): string[] {
@@ -133,6 +147,7 @@ class StartedPi implements StartedHarness, OpenHarness {
   readonly #sandbox: Sandbox;
   readonly #rpc: PiRpc;
   readonly #extensionPath: string;
+  readonly #retries: boolean;
   #claimed = false;
   #stopping: Promise<HarnessStop> | undefined;
 
@@ -142,12 +157,14 @@ class StartedPi implements StartedHarness, OpenHarness {
     harness: RunHarness,
     extensionSha256: string,
     extensionPath: string,
+    retries: boolean,
   ) {
     this.#process = process;
     this.#sandbox = sandbox;
     this.harness = harness;
     this.extensionSha256 = extensionSha256;
     this.#extensionPath = extensionPath;
+    this.#retries = retries;
     this.#rpc = new PiRpc(process);
   }
 
@@ -156,7 +173,7 @@ class StartedPi implements StartedHarness, OpenHarness {
     this.#claimed = true;
     const claim = toClaim(wanted);
     // The first answer says that Pi is up; until then the time is the start's.
-    const started = this.#rpc.ask({ type: "set_auto_retry", enabled: false });
+    const started = this.#rpc.ask({ type: "set_auto_retry", enabled: this.#retries });
     await this.#orExit(START_MS, started, "harness_not_started", "Pi did not start");
     await this.#orExit(CLAIM_MS, this.#open(claim), "harness_protocol", "Pi did not take the claim");
     return this;
@@ -287,13 +304,20 @@ const MAX_REASON_CHARS = 500;
 const STATUS_IN_TEXT = /^(?:.{0,80} API error \((\d{3})\)|(\d{3})[: ])/;
 
 function toModelFault(fold: PiFold): Fault {
-  const reason = (fold.errorMessage ?? "").replaceAll(/\s+/g, " ").slice(0, MAX_REASON_CHARS);
+  const reason = toReason(fold.errorMessage ?? "");
   const [, inParentheses, first] = STATUS_IN_TEXT.exec(reason) ?? [];
   const status = fold.httpStatus ?? inParentheses ?? first;
   const told = status === undefined ? "" : ` (HTTP ${status})`;
   return new Fault("model_refused", `The model call failed${told}: ${reason || "no reason was given"}`, {
     retryable: isTransient(status),
   });
+}
+
+/** What our own door refused reads like an answer of the provider's; its words are enough. */
+function toReason(message: string): string {
+  const refused = /"type":"pillion_refused","message":("(?:[^"\\]|\\.)*")/.exec(message)?.[1];
+  const words = refused === undefined ? message : String(JSON.parse(refused));
+  return words.replaceAll(/\s+/g, " ").slice(0, MAX_REASON_CHARS);
 }
 
 /** Whether the provider may answer the same call later: it is busy, broken, or the line to it was. */

@@ -13,7 +13,7 @@ import type { Place, PlaceEnd, PlaceKind, PlaceProbe, SandboxPaths, SandboxSpec 
 import { openBoundWorkspace } from "./bound-workspace.ts";
 import { type Identity, IdentityPool, toIdentity } from "./identity.ts";
 import { readSystemLinks, toBindFlags, toFstab } from "./mount-table.ts";
-import { toLocalReceipt } from "./receipt.ts";
+import { toLocalReceipt, toMissing } from "./receipt.ts";
 
 const NOFILE = 4096;
 const END_MS = 5_000;
@@ -77,7 +77,7 @@ export class LocalPlaces implements PlaceKind {
         available: true,
         isolated: true,
         detail: "namespaces of this machine",
-        missing: [],
+        missing: toMissing(process.getuid?.() !== 0),
       };
     } catch (error) {
       const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : "";

@@ -42,10 +42,15 @@ export function toLocalReceipt(view: GuardView, spec: SandboxSpec, identity: Ide
       ...(identity.userNamespace ? {} : { pids: spec.pids }),
       ...(spec.workspace.kind === "scratch" ? { workspaceBytes: spec.workspace.bytes } : {}),
     },
-    missing: [
-      "memory and cpu limits (a local sandbox has none)",
-      "a seccomp filter",
-      ...(identity.userNamespace ? ["a pids limit", "a user other than the service's own"] : []),
-    ],
+    missing: toMissing(identity.userNamespace),
   };
+}
+
+/** What a local sandbox does not protect from, in words. */
+export function toMissing(inUserNamespace: boolean): string[] {
+  return [
+    "memory and cpu limits (a local sandbox has none)",
+    "a seccomp filter",
+    ...(inUserNamespace ? ["a pids limit", "a user other than the service's own"] : []),
+  ];
 }

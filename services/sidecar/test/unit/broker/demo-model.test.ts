@@ -83,7 +83,7 @@ describe("the tour", () => {
 
   it("ends with a summary", () => {
     expect(toDemoTurn(toRequest({ results: [looked, wrote, ["read", page]] }))).toEqual({
-      text: `[demo model] The tour is over. I see 2 entries here. PILLION-TOUR.md is in the workspace, and GET /v1/runs/{id}/diff shows it. I read it back and it is whole. ${farewell}`,
+      text: `[demo model] The tour is over. I see 2 entries here. PILLION-TOUR.md is in the workspace now, and the run's diff shows it. I read it back and it is whole. ${farewell}`,
     });
   });
 
@@ -121,7 +121,7 @@ describe("the tour without all its tools", () => {
       },
     });
     expect(toDemoTurn(toRequest({ tools: ["write"], results: [wrote] }))).toEqual({
-      text: `[demo model] The tour is over. There is no ls tool here, so I skip looking around. PILLION-TOUR.md is in the workspace, and GET /v1/runs/{id}/diff shows it. There is no read tool here, so I did not read it back. ${farewell}`,
+      text: `[demo model] The tour is over. There is no ls tool here, so I skip looking around. PILLION-TOUR.md is in the workspace now, and the run's diff shows it. There is no read tool here, so I did not read it back. ${farewell}`,
     });
   });
 
@@ -156,7 +156,7 @@ describe("the tour when a tool fails", () => {
   it("says that reading failed", () => {
     const results: [string, string][] = [looked, wrote, ["read", "ENOENT: no such file"]];
     expect(toDemoTurn(toRequest({ results }))).toEqual({
-      text: `[demo model] The tour is over. I see 2 entries here. PILLION-TOUR.md is in the workspace, and GET /v1/runs/{id}/diff shows it. Reading it back failed (ENOENT: no such file). ${farewell}`,
+      text: `[demo model] The tour is over. I see 2 entries here. PILLION-TOUR.md is in the workspace now, and the run's diff shows it. Reading it back failed (ENOENT: no such file). ${farewell}`,
     });
   });
 });
