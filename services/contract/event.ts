@@ -29,7 +29,7 @@ const bodies = {
   },
   notice: {
     level: z.enum(["info", "warning"]),
-    topic: z.enum(["sandbox", "harness", "retry", "limit", "compaction"]),
+    topic: z.enum(["sandbox", "harness", "retry", "limit", "compaction", "results"]),
     text: z.string(),
     receipt: Receipt.optional(),
     harness: RunHarness.optional(),

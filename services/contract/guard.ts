@@ -32,7 +32,7 @@ export const GuardCommand = z.discriminatedUnion("op", [
   z.strictObject({ id, op: z.literal("changes") }),
   z.strictObject({ id, op: z.literal("diff") }),
   z.strictObject({ id, op: z.literal("file"), path: z.string() }),
-  z.strictObject({ id, op: z.literal("tar"), paths: z.array(z.string()) }),
+  z.strictObject({ id, op: z.literal("tar"), maxBytes: z.int().min(1) }),
 ]);
 export type GuardCommand = z.infer<typeof GuardCommand>;
 

@@ -160,6 +160,7 @@ export const ChangedFile = z.object({
   size: z.int(),
   executable: z.boolean(),
   sha256: z.string().optional(),
+  kept: z.literal(false).optional().describe("Set where the content was too large to be kept after the run."),
 });
 export type ChangedFile = z.infer<typeof ChangedFile>;
 

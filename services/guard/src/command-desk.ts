@@ -65,7 +65,9 @@ export class CommandDesk {
       case "file":
         return this.#send(command.id, (results) => results.file(this.#config, command.path));
       case "tar":
-        return this.#send(command.id, (results) => results.tar(this.#config, command.paths));
+        return this.#send(command.id, (results, snapshot) =>
+          results.tar(this.#config, snapshot, command.maxBytes),
+        );
     }
   }
 

@@ -16,8 +16,14 @@ async function main(): Promise<void> {
     settings: { enablePush: false, initialWindowSize: WINDOW_BYTES, maxHeaderListSize: 16_384 },
   });
   // The pipe is the life of the sandbox: without it there is nobody to work for.
-  session.once("close", () => process.exit(0));
-  session.once("error", () => process.exit(1));
+  session.once("close", () => {
+    process.stderr.write("guard: the pipe closed\n");
+    process.exit(0);
+  });
+  session.once("error", (error) => {
+    process.stderr.write(`guard: the pipe broke: ${error.message}\n`);
+    process.exit(1);
+  });
   session.setLocalWindowSize?.(WINDOW_BYTES);
   const link = new Link(session);
   const desk = new CommandDesk(config, link);

@@ -1,6 +1,7 @@
 /** What the sidecar can ask about the workspace, each as a stream of bytes; loaded only when asked for. */
 import { Readable } from "node:stream";
 import type { GuardConfig } from "#contract/guard";
+import { selectKept } from "#contract/kept-files";
 import { readChanges } from "./workspace/changes.ts";
 import { readDiff } from "./workspace/diff.ts";
 import { exportTar } from "./workspace/export-tar.ts";
@@ -24,6 +25,8 @@ export async function file(config: GuardConfig, path: string): Promise<Readable>
   return opened.stream;
 }
 
-export async function tar(config: GuardConfig, paths: readonly string[]): Promise<Readable> {
-  return exportTar(config.workspace, paths);
+/** The changed files, but those that are too large together. */
+export async function tar(config: GuardConfig, snapshot: Snapshot, maxBytes: number): Promise<Readable> {
+  const { files } = await readChanges(config.workspace, snapshot);
+  return exportTar(config.workspace, selectKept(files, maxBytes).kept);
 }

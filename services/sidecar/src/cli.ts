@@ -68,6 +68,10 @@ export async function runOnce(draft: RequestDraft, options: RunOptions): Promise
   };
   const onInterrupt = debounce(onSignal);
   process.on("SIGTERM", onSignal).on("SIGINT", onInterrupt);
+  // A reader that has seen enough (`| head -1`) is no failure of ours; nobody is left to read the rest, so the run stops.
+  process.stdout.on("error", () =>
+    stopped.abort(new Fault("cancelled", "Nobody reads the output any more.")),
+  );
   return await runIn(base, draft, options, stopped.signal);
 }
 

@@ -3,6 +3,7 @@ import { readFileSync, realpathSync, statSync } from "node:fs";
 import { userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { z } from "zod";
+import { toSecretForms } from "./secret-forms.ts";
 import { type Complaint, collectGiven, type Sources, withoutServiceLinks } from "./setting-sources.ts";
 import { SETTINGS, SettingTable } from "./setting-table.ts";
 
@@ -56,7 +57,8 @@ export function readSettings(sources: SettingsSources = {}): Settings {
     else if (!given.labels.has(name)) complain(name, "must be set: no place for it could be found");
   }
   const roots = resolveRoots(raw.workspaceRoots, findDirectory, complain);
-  const settings = parsed.success ? withDemoModel(parsed.data, complain) : undefined;
+  complainOfDemoModel(raw, complain);
+  const settings = parsed.success ? withDemoModel(parsed.data) : undefined;
   if (settings === undefined || complaints.length > 0) throw new SettingsError(complaints);
   const secretFiles = given.secretFiles.map((path) => (sources.toRealPath ?? toRealPath)(path));
   return { ...settings, workspaceRoots: roots, secretFiles };
@@ -75,7 +77,7 @@ export function toPublicSettings(settings: Settings): Record<string, unknown> {
 /** Every secret that the settings hold, a header's value also without its scheme: what the log must not show. */
 export function toSecrets(settings: Settings): string[] {
   const { token, openaiApiKey, anthropicApiKey, openrouterApiKey, credentials = [] } = settings;
-  const headers = credentials.flatMap(({ value }) => [value, value.split(" ").at(-1) ?? value]);
+  const headers = credentials.flatMap(({ value }) => toSecretForms(value));
   const keys = [token, openaiApiKey, anthropicApiKey, openrouterApiKey].filter((key) => key !== undefined);
   return [...new Set([...keys, ...headers])].filter((secret) => secret !== "");
 }
@@ -143,17 +145,21 @@ function resolveRoots(raw: unknown, find: FindDirectory, complain: Complain): st
 }
 
 /** The demo model is what a request without a model gets, so that a newcomer needs no key; never beside real models. */
-function withDemoModel(settings: TableSettings, complain: Complain): TableSettings {
+function withDemoModel(settings: TableSettings): TableSettings {
   const { openaiApiKey, anthropicApiKey, openrouterApiKey, credentials } = settings;
   const hasKey = [openaiApiKey, anthropicApiKey, openrouterApiKey, credentials].some(
     (key) => key !== undefined,
   );
-  if (settings.model === undefined)
-    return settings.demoModel && !hasKey ? { ...settings, model: "demo/tour" } : settings;
-  if (settings.model.startsWith("demo/") && !settings.demoModel) {
+  const isDefault = settings.model === undefined && settings.demoModel && !hasKey;
+  return isDefault ? { ...settings, model: "demo/tour" } : settings;
+}
+
+/** Judged by itself, so that it is told together with whatever else is wrong. */
+function complainOfDemoModel(raw: Readonly<Record<string, unknown>>, complain: Complain): void {
+  const isOff = SettingTable.shape.demoModel.safeParse(raw.demoModel).data === false;
+  if (isOff && typeof raw.model === "string" && raw.model.startsWith("demo/")) {
     complain("model", "names the demo model, which PILLION_DEMO_MODEL takes away");
   }
-  return settings;
 }
 
 function findRealDirectory(path: string): string | undefined {

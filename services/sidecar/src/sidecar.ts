@@ -84,6 +84,8 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
     openDoor: openSandboxDoor,
     guardSecrets: (secrets) => guardSecrets(redactor, secrets),
     onEnd: (run) => forRun(log, run.id).info(toEndLine(run), "run ended"),
+    onFailure: (runId, { code, cause }) =>
+      forRun(log, runId).debug({ code, err: cause }, "why the run failed"),
     onCleanUpFailure: (runId, err) => forRun(log, runId).warn({ err }, "cleaning up after a run failed"),
   });
   const owned = held.move();
@@ -107,7 +109,8 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
             ...(settings.token === undefined ? {} : { token: settings.token }),
             allowAnonymous: settings.allowAnonymous,
             boundToLoopback: isLoopback(settings.host),
-            allowedHosts: settings.allowedHosts,
+            // The address that it listens on is a name that the operator chose, unless it stands for all of them.
+            allowedHosts: [...settings.allowedHosts, ...toOwnName(settings.host)],
             port: settings.port,
             maxBodyBytes: settings.requestBytes,
             version,
@@ -228,6 +231,11 @@ function toCapabilities(
     defaultModel: settings.model ?? null,
     demoModel: settings.demoModel,
   };
+}
+
+function toOwnName(host: string): string[] {
+  if (["0.0.0.0", "::"].includes(host)) return [];
+  return [host.includes(":") ? `[${host}]` : host];
 }
 
 export function isLoopback(host: string): boolean {

@@ -10,11 +10,12 @@ import { request as httpsRequest } from "node:https";
 import { isIP, type LookupFunction } from "node:net";
 import { pipeline } from "node:stream";
 import type { ModelApi } from "#contract/extension";
+import { toSecretForms } from "../secret-forms.ts";
 import { isPublicAddress } from "./address-rule.ts";
 import type { Lease, Upstream } from "./broker.ts";
 import { judgeCall } from "./call-rule.ts";
 import { answerDemoRequest } from "./demo-model.ts";
-import { SecretScrubber } from "./secret-scrubber.ts";
+import { SecretScrubber, scrubText } from "./secret-scrubber.ts";
 
 /** Path under the door that stands for the provider's base URL. */
 export const MODEL_PREFIX = "/model";
@@ -102,13 +103,13 @@ function forward(
     refuse(response, 502, `The model's provider at ${target.host} cannot be reached (${toCode(error)}).`),
   );
   outgoing.once("response", (incoming) => {
-    response.writeHead(incoming.statusCode ?? 502, pick(incoming.headers, RESPONSE_HEADERS));
+    const secrets = upstream.header === null ? [] : toSecretForms(upstream.header.value);
+    const kept = Object.entries(pick(incoming.headers, RESPONSE_HEADERS));
+    const scrubbed = kept.map(([name, value]) => [name, scrubText(value, secrets)]);
+    response.writeHead(incoming.statusCode ?? 502, Object.fromEntries(scrubbed));
     response.flushHeaders();
-    const secret = upstream.header?.value.replace(/^Bearer\s+/i, "");
-    const steps =
-      secret === undefined ? [incoming, response] : [incoming, new SecretScrubber(secret), response];
     // A cut answer must look cut inside too: the connection is destroyed, not ended.
-    pipeline(steps, (error) => error && response.destroy());
+    pipeline([incoming, new SecretScrubber(secrets), response], (error) => error && response.destroy());
   });
   outgoing.end(body);
 }

@@ -1,24 +1,24 @@
-/** Replaces a secret in a byte stream, also where it is split over chunks; holds back only what may be its beginning. */
+/** Replaces secrets in a byte stream, also where one is split over chunks; holds back only what may be a beginning. */
 import { Transform, type TransformCallback } from "node:stream";
 
-const STAND_IN = Buffer.from("[redacted]");
+const STAND_IN = "[redacted]";
 
 export class SecretScrubber extends Transform {
-  readonly #secret: Buffer;
+  readonly #secrets: readonly Buffer[];
   #held = Buffer.alloc(0);
 
-  constructor(secret: string) {
+  /** Where one secret holds another, the longer one is found. */
+  constructor(secrets: readonly string[]) {
     super();
-    this.#secret = Buffer.from(secret);
+    this.#secrets = toLongestFirst(secrets).map((secret) => Buffer.from(secret));
   }
 
   override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
-    if (this.#secret.length === 0) return done(null, chunk);
     let rest = Buffer.concat([this.#held, chunk]);
-    for (let at = rest.indexOf(this.#secret); at !== -1; at = rest.indexOf(this.#secret)) {
-      this.push(rest.subarray(0, at));
+    for (let hit = this.#find(rest); hit !== undefined; hit = this.#find(rest)) {
+      this.push(rest.subarray(0, hit.at));
       this.push(STAND_IN);
-      rest = rest.subarray(at + this.#secret.length);
+      rest = rest.subarray(hit.at + hit.length);
     }
     const held = this.#overlap(rest);
     this.#held = Buffer.from(rest.subarray(rest.length - held));
@@ -31,11 +31,34 @@ export class SecretScrubber extends Transform {
     done();
   }
 
-  /** Length of the longest end of `bytes` that is a beginning of the secret. */
-  #overlap(bytes: Buffer): number {
-    for (let length = Math.min(bytes.length, this.#secret.length - 1); length > 0; length -= 1) {
-      if (bytes.subarray(bytes.length - length).equals(this.#secret.subarray(0, length))) return length;
+  /** The first hit; of several at one place the longest. */
+  #find(bytes: Buffer): { at: number; length: number } | undefined {
+    let first: { at: number; length: number } | undefined;
+    for (const secret of this.#secrets) {
+      const at = bytes.indexOf(secret);
+      if (at !== -1 && (first === undefined || at < first.at)) first = { at, length: secret.length };
     }
-    return 0;
+    return first;
   }
+
+  /** Length of the longest end of `bytes` that is a beginning of a secret. */
+  #overlap(bytes: Buffer): number {
+    return Math.max(0, ...this.#secrets.map((secret) => overlapWith(bytes, secret)));
+  }
+}
+
+/** The text without the secrets, for what comes whole: header values. */
+export function scrubText(text: string, secrets: readonly string[]): string {
+  return toLongestFirst(secrets).reduce((clean, secret) => clean.replaceAll(secret, STAND_IN), text);
+}
+
+function toLongestFirst(secrets: readonly string[]): string[] {
+  return secrets.filter((secret) => secret !== "").toSorted((a, b) => b.length - a.length);
+}
+
+function overlapWith(bytes: Buffer, secret: Buffer): number {
+  for (let length = Math.min(bytes.length, secret.length - 1); length > 0; length -= 1) {
+    if (bytes.subarray(bytes.length - length).equals(secret.subarray(0, length))) return length;
+  }
+  return 0;
 }

@@ -25,12 +25,15 @@ export type ConductorParts = {
   readonly results: ResultStore;
   /** Serves what comes through the lease's door. */
   openDoor(lease: Lease): AcceptDoor;
+  /** Why the run ended badly, with its cause: for the log. */
+  onFailure(fault: Fault): void;
   onCleanUpFailure(error: unknown): void;
 };
 
 /** Takes a run from its start to its last event. Never throws. */
 export async function conduct(run: ActiveRun, parts: ConductorParts): Promise<void> {
   const ending = await perform(run, parts).catch((thrown: unknown) => toEnding(run, toFault(thrown)));
+  if (ending.failure !== null) parts.onFailure(ending.failure);
   await run.end(ending).catch(parts.onCleanUpFailure);
 }
 
@@ -148,9 +151,14 @@ async function windDown(
     stopped = await harness?.stop();
     await sandbox.clear();
     const late = () => new Fault("sandbox_lost", "The workspace's changes could not be read in time.");
-    await within(parts.keepMs, parts.results.keep(run.id, sandbox), late);
+    const unkept = await within(parts.keepMs, parts.results.keep(run.id, sandbox), late);
+    for (const { text, cause } of unkept) {
+      if (cause !== undefined) parts.onCleanUpFailure(cause);
+      await tellOfResults(run, text);
+    }
   } catch (error) {
     parts.onCleanUpFailure(error); // the first cause is the run's end; this one is for the log
+    await tellOfResults(run, "What the run changed in its workspace could not be kept.");
   }
   run.sandbox = undefined;
   try {
@@ -163,12 +171,17 @@ async function windDown(
   return { exit: stopped?.exit ?? null, stop };
 }
 
+/** A notice that cannot be written must not cost the run its end. */
+async function tellOfResults(run: ActiveRun, text: string): Promise<void> {
+  await run.tell({ type: "notice", level: "warning", topic: "results", text }).catch(() => undefined);
+}
+
 /** First cause wins: why the run was told to stop goes before whatever broke because of it. */
 function toEnding(
   run: ActiveRun,
   failure: Fault | null,
   end: PromptEnd | null = null,
-  wound: Pick<RunEnding, "exit" | "stop"> = { exit: null, stop: null },
+  wound: Pick<RunEnding, "exit" | "stop"> = { exit: null, stop: toStopBeforeStart(run) },
 ): RunEnding {
   const cause = run.stopped.aborted ? toFault(run.stopped.reason) : failure;
   return {
@@ -178,6 +191,12 @@ function toEnding(
     stopReason: end?.stopReason ?? null,
     ...wound,
   };
+}
+
+/** A run that was stopped before it had a sandbox: there never was anything to be left alive. */
+function toStopBeforeStart({ stopped, stopAskedMs }: ActiveRun): Stop | null {
+  if (!stopped.aborted || stopAskedMs === null) return null;
+  return { method: "graceful", verified: true, ms: Date.now() - stopAskedMs };
 }
 
 function toOutcome(cause: Fault | null): NonNullable<Run["outcome"]> {

@@ -7,6 +7,7 @@ import { text } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import { extract } from "tar-stream";
 import { z } from "zod";
+import { selectKept } from "#contract/kept-files";
 import { ChangedFile, type ChangedFiles } from "#contract/run";
 import { Fault } from "../kernel/fault.ts";
 import type { Sandbox } from "../sandboxes/sandbox.ts";
@@ -14,42 +15,67 @@ import type { Sandbox } from "../sandboxes/sandbox.ts";
 const MAX_LIST_BYTES = 32 * 1024 * 1024;
 const MAX_DIFF_BYTES = 8 * 1024 * 1024;
 
+const MAX_TAR_END_BYTES = 64 * 1024;
+
 const ChangeList = z.object({ files: z.array(ChangedFile), truncated: z.boolean() });
+type ChangeList = z.infer<typeof ChangeList>;
+
+/** What of a run's results could not be kept, in words for its caller. */
+export type Unkept = { readonly text: string; readonly cause?: unknown };
 
 export class ResultStore {
   readonly #directory: string;
-  readonly #maxTarBytes: number;
+  /** Most bytes of changed files that are kept of one run, as a tar. */
+  readonly maxTarBytes: number;
 
   constructor(directory: string, maxTarBytes: number) {
     this.#directory = directory;
-    this.#maxTarBytes = maxTarBytes;
+    this.maxTarBytes = maxTarBytes;
   }
 
-  /** Takes everything out of a quiet sandbox; the run's results appear whole or not at all. */
-  async keep(runId: string, sandbox: Sandbox): Promise<void> {
+  /**
+   * Takes everything out of a quiet sandbox. Without the list nothing is kept and it throws; a diff or contents that
+   * cannot be had do not cost the rest. Resolves to what is missing.
+   */
+  async keep(runId: string, sandbox: Sandbox): Promise<Unkept[]> {
     const final = join(this.#directory, runId);
     const draft = `${final}.draft`;
     await mkdir(draft, { recursive: true, mode: 0o700 });
     try {
       const changes = await readChangeList(await sandbox.openChanges());
+      const unkept = changes.files.length > 0 ? await this.#keepContents(draft, sandbox, changes) : [];
       await writeFile(join(draft, "files.json"), JSON.stringify(changes));
-      if (changes.files.length > 0) await this.#keepContents(draft, sandbox, changes.files);
       await rename(draft, final);
+      return unkept;
     } catch (error) {
       await rm(draft, { recursive: true, force: true });
       throw error;
     }
   }
 
-  async #keepContents(draft: string, sandbox: Sandbox, files: readonly ChangedFile[]): Promise<void> {
-    const diff = await sandbox.openDiff();
-    await pipeline(diff, bound(MAX_DIFF_BYTES), createWriteStream(join(draft, "diff.patch")));
-    const paths = files
-      .filter(({ change, kind }) => change !== "deleted" && kind === "file")
-      .map(({ path }) => path);
-    if (paths.length === 0) return;
-    const tar = await sandbox.openTar(paths);
-    await pipeline(tar, bound(this.#maxTarBytes), createWriteStream(join(draft, "files.tar")));
+  /** Marks in `changes` what was not kept. */
+  async #keepContents(draft: string, sandbox: Sandbox, changes: ChangeList): Promise<Unkept[]> {
+    const { kept, tooLarge } = selectKept(changes.files, this.maxTarBytes);
+    const save = async (name: string, maxBytes: number, opening: Promise<Readable>): Promise<Unkept[]> => {
+      const file = join(draft, name);
+      try {
+        await pipeline(await opening, bound(maxBytes), createWriteStream(file));
+        return [];
+      } catch (cause) {
+        await rm(file, { force: true });
+        const what = name === "files.tar" ? "contents of the changed files" : "diff";
+        return [{ text: `The ${what} could not be kept.`, cause }];
+      }
+    };
+    const diff = await save("diff.patch", MAX_DIFF_BYTES, sandbox.openDiff());
+    const tar =
+      kept.length === 0
+        ? []
+        : await save("files.tar", this.maxTarBytes + MAX_TAR_END_BYTES, sandbox.openTar(this.maxTarBytes));
+    const lost = new Set(tar.length > 0 ? [...kept, ...tooLarge] : tooLarge);
+    for (const file of changes.files) if (lost.has(file.path)) file.kept = false;
+    const large = `${tooLarge.length} changed files were too large to be kept (more than ${this.maxTarBytes} bytes together).`;
+    return [...diff, ...tar, ...(tooLarge.length > 0 ? [{ text: large }] : [])];
   }
 
   /** Throws not_found when nothing was kept, for example because the sandbox was lost. */
@@ -80,7 +106,7 @@ export class ResultStore {
     source.pipe(archive);
     for await (const entry of archive) {
       if (entry.header.name === path && entry.header.type === "file") {
-        const stream = bound(this.#maxTarBytes);
+        const stream = bound(this.maxTarBytes);
         entry.once("error", (error) => stream.destroy(error));
         stream.once("close", () => source.destroy());
         entry.pipe(stream);
@@ -88,7 +114,12 @@ export class ResultStore {
       }
       entry.resume();
     }
-    throw new Fault("not_found", "There is no such file among the run's changes.");
+    const { files } = await this.readChanges(runId);
+    const isLost = files.some((file) => file.path === path && file.kept === false);
+    const what = isLost
+      ? "This file was too large to be kept."
+      : "There is no such file among the run's changes.";
+    throw new Fault("not_found", what);
   }
 
   async remove(runId: string): Promise<void> {
@@ -105,7 +136,7 @@ export class ResultStore {
 }
 
 /** Parses the list that a sandbox sent; it is bounded before it is read. */
-export async function readChangeList(stream: Readable): Promise<z.infer<typeof ChangeList>> {
+export async function readChangeList(stream: Readable): Promise<ChangeList> {
   const bounded = stream.pipe(bound(MAX_LIST_BYTES));
   stream.once("error", (error) => bounded.destroy(error));
   return ChangeList.parse(JSON.parse(await text(bounded)));

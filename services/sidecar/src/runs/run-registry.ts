@@ -6,10 +6,11 @@ import { type Profile, type ProfileContext, resolveProfile } from "../agents/pro
 import type { Lease } from "../broker/broker.ts";
 import type { Harness } from "../harnesses/harness.ts";
 import { systemClock } from "../kernel/clock.ts";
-import { unlessAborted } from "../kernel/deadline.ts";
+import { unlessAborted, within } from "../kernel/deadline.ts";
 import { Fault } from "../kernel/fault.ts";
 import type { PlaceList } from "../sandboxes/place-list.ts";
 import type { PlaceKind, SandboxSpec } from "../sandboxes/sandbox.ts";
+import { toSecretForms } from "../secret-forms.ts";
 import { conduct } from "./conductor.ts";
 import { createEventLog, readToEnd } from "./event-log.ts";
 import type { Journal } from "./journal.ts";
@@ -39,6 +40,8 @@ export type RegistryOptions = {
   guardSecrets(secrets: readonly string[]): { redact<T>(value: T): T } & Disposable;
   /** A run has ended and its end is written down. */
   onEnd(run: Run): void;
+  /** Why a run ended badly, with its cause: for the log. */
+  onFailure(runId: string, fault: Fault): void;
   onCleanUpFailure(runId: string, error: unknown): void;
 };
 
@@ -46,6 +49,8 @@ type Waiting = { readonly run: ActiveRun; start(): void };
 
 const RETRY_AFTER_S = 5;
 const KEEP_MS = 60_000;
+/** Most time for a run that was told to stop, its results kept, until its end is written. */
+const END_MS = 90_000;
 
 export class RunRegistry implements RunStore {
   readonly #options: RegistryOptions;
@@ -147,10 +152,7 @@ export class RunRegistry implements RunStore {
   async openTar(id: string): Promise<Readable> {
     const sandbox = await this.#liveSandbox(id);
     if (sandbox === undefined) return this.#options.results.openTar(id);
-    const { files } = await readChangeList(await sandbox.openChanges());
-    return sandbox.openTar(
-      files.filter(({ change, kind }) => change !== "deleted" && kind === "file").map(({ path }) => path),
-    );
+    return sandbox.openTar(this.#options.results.maxTarBytes);
   }
 
   async readiness(): Promise<Readiness> {
@@ -177,7 +179,9 @@ export class RunRegistry implements RunStore {
       for (const run of runs)
         run.stop(new Fault("draining", "The service was shut down before the run was done."));
     }, graceMs);
-    await ended.finally(() => clearTimeout(timer));
+    // A run whose end cannot be written (the disk is full) is told as lost by the next start.
+    const late = () => new Fault("storage_full", "Some runs' ends could not be written down.");
+    await within(graceMs + END_MS, ended, late).finally(() => clearTimeout(timer));
   }
 
   #refuseWhenFull(): void {
@@ -244,7 +248,7 @@ export class RunRegistry implements RunStore {
   }
 
   #conduct(run: ActiveRun, place: PlaceKind, spec: SandboxSpec, harness: Harness): Promise<void> {
-    const { ceiling, prepareMs, results, openDoor, onCleanUpFailure } = this.#options;
+    const { ceiling, prepareMs, results, openDoor, onFailure, onCleanUpFailure } = this.#options;
     const { limits, clamped } = clampLimits(run.request.limits, ceiling);
     return conduct(run, {
       place,
@@ -260,6 +264,7 @@ export class RunRegistry implements RunStore {
       keepMs: KEEP_MS,
       results,
       openDoor,
+      onFailure: (fault) => onFailure(run.id, fault),
       onCleanUpFailure: (error) => onCleanUpFailure(run.id, error),
     });
   }
@@ -283,8 +288,7 @@ function toSecrets(request: RunRequest, profile: Profile): string[] {
     ...(request.credentials ?? []).map(({ value }) => value),
     ...(header === null ? [] : [header.value]),
   ];
-  // The bare key is as secret as the header that carries it.
-  return [...new Set(values.flatMap((value) => [value, value.replace(/^(Bearer|Basic)\s+/i, "")]))];
+  return [...new Set(values.flatMap(toSecretForms))];
 }
 
 function notFound(): Fault {

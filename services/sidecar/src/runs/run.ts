@@ -6,11 +6,13 @@ import type { Exit, Run, RunOutcome, RunRequest, RunState, Stop, Usage } from "#
 import type { Receipt } from "#contract/sandbox";
 import type { Profile } from "../agents/profile.ts";
 import { toTimestamp } from "../kernel/clock.ts";
-import { type Fault, toProblem } from "../kernel/fault.ts";
+import { type Fault, toFault, toProblem } from "../kernel/fault.ts";
 import type { Sandbox } from "../sandboxes/sandbox.ts";
 import type { EventLog } from "./event-log.ts";
 import { findNextState, nextState, type RunMove } from "./run-state.ts";
 
+const FIRST_WAIT_MS = 250;
+const MAX_WAIT_MS = 5_000;
 const NO_USAGE: Usage = { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, costUsd: 0, modelCalls: 0 };
 
 export type RunEnding = {
@@ -132,27 +134,51 @@ export class ActiveRun {
     await this.tell({ type: "notice", level, topic: "sandbox", text, receipt, harness });
   }
 
-  /** Writes the last event. Resolves when it is on disk; if it cannot be written the run still counts as ended here. */
+  /**
+   * Writes the last event. Resolves when it is on disk; a full disk is waited for, and the run is `stopping` until then.
+   * Rejects when the journal can never be written again; the next start then finds the run.
+   */
   async end(ending: RunEnding): Promise<void> {
+    try {
+      for (
+        let waitMs = FIRST_WAIT_MS;
+        !(await this.#tryEnd(ending));
+        waitMs = Math.min(waitMs * 2, MAX_WAIT_MS)
+      ) {
+        await new Promise((resolve) => setTimeout(resolve, waitMs));
+      }
+    } finally {
+      this.#end.resolve();
+    }
+  }
+
+  async #tryEnd(ending: RunEnding): Promise<boolean> {
     this.#state = "ended";
     this.#endedMs = Date.now();
     this.#ending = { ...ending, output: this.#redact(ending.output) };
+    const { outcome, output, stopReason, exit, stop } = ending;
+    const [usage, failure] = [this.#usage, this.#toFailure()];
+    const last: EventBody = {
+      type: "run.ended",
+      runId: this.id,
+      outcome,
+      output,
+      stopReason,
+      usage,
+      exit,
+      stop,
+      failure,
+    };
     try {
-      await this.log.append(
-        this.#redact<EventBody>({
-          type: "run.ended",
-          runId: this.id,
-          outcome: ending.outcome,
-          output: ending.output,
-          stopReason: ending.stopReason,
-          usage: this.#usage,
-          exit: ending.exit,
-          stop: ending.stop,
-          failure: this.#toFailure(),
-        }),
-      );
-    } finally {
-      this.#end.resolve();
+      await this.log.append(this.#redact(last));
+      return true;
+    } catch (error) {
+      // What is not written was not: until it is, nobody is told of an end.
+      this.#state = "stopping";
+      this.#endedMs = null;
+      this.#ending = null;
+      if (toFault(error).code !== "storage_full") throw error;
+      return false;
     }
   }
 

@@ -1,5 +1,6 @@
 /** Opens a place, shakes hands with the guard inside it and makes the sandbox that everything above works with. */
 import { type Duplex, Readable } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
 import { pack } from "tar-stream";
 import { Cleared, GuardView } from "#contract/guard";
 import type { Receipt } from "#contract/sandbox";
@@ -19,6 +20,7 @@ import type {
 const STDERR_TAIL_CHARS = 4096;
 const CLEAR_MS = 2_500; // a guard that was stopped by the run answers never; closing the sandbox ends it all the same
 const HELLO_MS = 10_000;
+const LAST_WORDS_MS = 500;
 
 /** Throws isolation_unavailable, sandbox_unavailable or sandbox_lost; leaves nothing behind when it throws. */
 export async function openSandbox(
@@ -62,9 +64,11 @@ class OpenSandbox implements Sandbox {
     this.#receipt = receipt;
     this.paths = place.paths;
     this.doorPort = doorPort;
-    this.lost = Promise.race([link.closed, place.ended]).then(() => {
-      if (this.#closing !== undefined) return new Promise<never>(() => undefined);
-      throw new Fault("sandbox_lost", "The sandbox ended before the run did.");
+    this.lost = Promise.race([link.closed, place.ended]).then(async () => {
+      // The place follows its pipe, and knows more: how its first process ended, and what was last complained of.
+      const end = await Promise.race([place.ended, delay(LAST_WORDS_MS)]);
+      const cause = new Error(end?.detail ?? "the pipe closed");
+      throw new Fault("sandbox_lost", "The sandbox ended before the run did.", { cause });
     });
     this.lost.catch(() => undefined);
   }
@@ -126,8 +130,8 @@ class OpenSandbox implements Sandbox {
     return this.#link.askForStream({ op: "file", path });
   }
 
-  openTar(paths: readonly string[]): Promise<Readable> {
-    return this.#link.askForStream({ op: "tar", paths: [...paths] });
+  openTar(maxBytes: number): Promise<Readable> {
+    return this.#link.askForStream({ op: "tar", maxBytes });
   }
 
   close(): Promise<void> {

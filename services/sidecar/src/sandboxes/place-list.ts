@@ -5,7 +5,7 @@ import type { PlaceKind, PlaceProbe } from "./sandbox.ts";
 
 const MEND =
   "Mend it by running as root, by allowing unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1 or " +
-  "user.max_user_namespaces), by installing util-linux, iproute2 and bash, or, accepting runs without isolation, by " +
+  "user.max_user_namespaces), by installing util-linux, bash and perl, or, accepting runs without isolation, by " +
   "PILLION_ALLOW_UNISOLATED=true.";
 
 export class PlaceList {

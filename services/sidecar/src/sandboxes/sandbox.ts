@@ -102,7 +102,8 @@ export interface Sandbox extends AsyncDisposable {
   openChanges(): Promise<Readable>;
   openDiff(): Promise<Readable>;
   openFile(path: string): Promise<Readable>;
-  openTar(paths: readonly string[]): Promise<Readable>;
+  /** The changed files as a tar, but those that are too large together (contract/kept-files.ts). */
+  openTar(maxBytes: number): Promise<Readable>;
   /** Destroys the sandbox. Resolves when it was seen that nothing is left, throws sandbox_lost otherwise. */
   close(): Promise<void>;
 }

@@ -5,6 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Duplex, Readable } from "node:stream";
+import { selectKept } from "#contract/kept-files";
 import type { Receipt } from "#contract/sandbox";
 import { readChanges } from "../../../guard/src/workspace/changes.ts";
 import { readDiff } from "../../../guard/src/workspace/diff.ts";
@@ -138,13 +139,14 @@ export class FakeSandbox implements Sandbox {
     );
   }
 
-  async openTar(paths: readonly string[]): Promise<Readable> {
-    this.#sealed();
-    return exportTar(this.paths.workspace, paths);
+  async openTar(maxBytes: number): Promise<Readable> {
+    const { files } = await readChanges(this.paths.workspace, this.#sealed());
+    return exportTar(this.paths.workspace, selectKept(files, maxBytes).kept);
   }
 
   async close(): Promise<void> {
-    this.#kill();
+    const child = this.#child;
+    if (this.#kill() && child !== undefined) await once(child, "exit");
     this.#isGone = true;
     rmSync(this.directory, { recursive: true, force: true });
   }

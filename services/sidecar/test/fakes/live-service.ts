@@ -50,7 +50,10 @@ export async function openLiveService(
   const child = spawn(process.execPath, [PROGRAM, "serve"], { env, stdio: ["ignore", "pipe", "pipe"] });
   const output = collect(child);
   const ended = toEnd(child);
+  let isMeantToEnd = false;
   const stop = async (): Promise<void> => {
+    const hasEnded = child.exitCode !== null || child.signalCode !== null;
+    if (hasEnded && !isMeantToEnd) throw new Error(`the service ended by itself:\n${output().slice(-8_000)}`);
     child.kill("SIGTERM");
     const late = setTimeout(() => child.kill("SIGKILL"), STOP_MS);
     await ended;
@@ -67,10 +70,14 @@ export async function openLiveService(
       tmp,
       ended,
       logs: output,
-      kill: (signal) => void child.kill(signal),
+      kill: (signal) => {
+        isMeantToEnd = true;
+        child.kill(signal);
+      },
       [Symbol.asyncDispose]: stop,
     };
   } catch (error) {
+    isMeantToEnd = true;
     await stop();
     throw error;
   }

@@ -3,6 +3,13 @@ import type { ModelApi } from "#contract/extension";
 import { Run } from "#contract/run";
 import type { ScriptedModel, Turn } from "./scripted-model.ts";
 
+/** The dialects that the scripted model speaks. */
+export const DIALECTS = [
+  "openai-completions",
+  "openai-responses",
+  "anthropic-messages",
+] as const satisfies readonly ModelApi[];
+
 /** The secret that only the model's provider may ever see. */
 export const KEY = "canary-7f3a9c51e2d84b60";
 

@@ -93,6 +93,7 @@ async function conductOn(
     keepMs: 5_000,
     results: new ResultStore(directory, 1024),
     openDoor: () => () => undefined,
+    onFailure: () => undefined,
     onCleanUpFailure: (error) => complaints.push(error),
     ...parts,
   });
@@ -116,6 +117,46 @@ test("a run that goes well is told from its start to its one end", async () => {
   });
   expect(complaints).toEqual([]);
 });
+
+test("an end that meets a full disk is written when there is room, once, and nobody hears of it before", async () => {
+  const whole = journal;
+  let refusals = 0;
+  journal = {
+    ...bindAll(whole),
+    append: async (runId, events, run) => {
+      if (events.at(-1)?.type !== "run.ended" || refusals >= 3) return whole.append(runId, events, run);
+      refusals += 1;
+      throw new Fault("storage_full", "The disk is full.");
+    },
+  };
+  let run: ActiveRun | undefined;
+  const seen: unknown[] = [];
+  const watching = setInterval(() => seen.push(run?.report().outcome), 10);
+  const ended = await conductOn({}, {}, (active) => {
+    run = active;
+  });
+  clearInterval(watching);
+  expect({ ...ended, refusals }).toMatchObject({ ends: 1, outcome: "succeeded", refusals: 3 });
+  const before = seen.filter((outcome) => outcome !== undefined).slice(0, -2);
+  expect(before).toEqual(before.map(() => null));
+  journal = whole;
+});
+
+function bindAll(of: Journal): Journal {
+  const names = [
+    "createRun",
+    "append",
+    "readEvents",
+    "readRun",
+    "readLastSeq",
+    "listRuns",
+    "readOpenRuns",
+    "deleteRun",
+    "check",
+  ] as const;
+  const bound = Object.fromEntries(names.map((name) => [name, of[name].bind(of)]));
+  return Object.assign(Object.create(of), bound, { [Symbol.asyncDispose]: () => of[Symbol.asyncDispose]() });
+}
 
 const never = (): void => undefined;
 

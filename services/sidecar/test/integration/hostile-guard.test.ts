@@ -25,7 +25,7 @@ function open(
 describe("a guard that never becomes one", () => {
   test.each<[string, HostileScript]>([
     ["that is not HTTP/2", { raw: (pipe) => void pipe.write("SSH-2.0-OpenSSH_9.2\r\n".repeat(10)) }],
-    ["that closes at once", { raw: (pipe) => void pipe.destroy() }],
+    ["that closes at once, before it read anything", { raw: (pipe) => void pipe.destroy() }],
     ["whose hello is no JSON", { hello: (control) => void control.write("hello\n") }],
     [
       "whose hello lacks what it saw",
@@ -166,18 +166,55 @@ describe("results of a guard that was taken over", () => {
     ["an absolute path", { ...honest, changes: sending(toList([{ ...file, path: "/etc/passwd" }])) }],
     ["a path with a zero byte", { ...honest, changes: sending(toList([{ ...file, path: "a\0b" }])) }],
     ["a list without end", { ...honest, changes: sending("[", ...Array(40).fill(Buffer.alloc(MiB, 32))) }],
-    ["a diff without end", { ...honest, diff: sending(...Array(20).fill(Buffer.alloc(MiB, 43))) }],
-    ["contents without end", { ...honest, tar: sending(...Array(5).fill(Buffer.alloc(MiB))) }],
-    [
-      "a stream that breaks off",
-      { ...honest, tar: ({ id }, own) => void own.openStream(`/data?id=${id}`).close(2) },
-    ],
-    [
-      "a refusal",
-      { ...honest, diff: ({ id }, own) => own.tell({ kind: "failed", id, code: "boom", message: "no" }) },
-    ],
   ])("are not kept at all with %s", async (_what, answers) => {
     await expect(keep(answers)).rejects.toThrow();
     expect(readdirSync(directory)).toEqual([]);
+  });
+
+  test.each<[string, NonNullable<HostileScript["answers"]>, string[]]>([
+    [
+      "a diff without end",
+      { ...honest, diff: sending(...Array(20).fill(Buffer.alloc(MiB, 43))) },
+      ["files.json", "files.tar"],
+    ],
+    [
+      "a diff that is refused",
+      { ...honest, diff: ({ id }, own) => own.tell({ kind: "failed", id, code: "boom", message: "no" }) },
+      ["files.json", "files.tar"],
+    ],
+    [
+      "contents without end",
+      { ...honest, tar: sending(...Array(5).fill(Buffer.alloc(MiB))) },
+      ["diff.patch", "files.json"],
+    ],
+    [
+      "contents that break off",
+      { ...honest, tar: ({ id }, own) => void own.openStream(`/data?id=${id}`).close(2) },
+      ["diff.patch", "files.json"],
+    ],
+  ])("are kept but for what cannot be had: %s", async (_what, answers, left) => {
+    expect(await keep(answers)).toEqual([
+      { text: expect.stringMatching(/could not be kept\.$/), cause: expect.any(Error) },
+    ]);
+    expect(readdirSync(join(directory, "run_1")).toSorted()).toEqual(left);
+  });
+
+  test("are kept but for files that are too large together, and these are marked and told", async () => {
+    const files = [file, { ...file, path: "big", size: 2 * MiB }, { ...file, path: "c.txt" }];
+    const unkept = await keep({ ...honest, changes: sending(toList(files)) });
+    expect(unkept).toEqual([
+      { text: `1 changed files were too large to be kept (more than ${MiB} bytes together).` },
+    ]);
+    const results = new ResultStore(directory, MiB);
+    const { files: listed } = await results.readChanges("run_1");
+    expect(listed.map(({ path, kept }) => [path, kept])).toEqual([
+      ["a.txt", undefined],
+      ["big", false],
+      ["c.txt", undefined],
+    ]);
+    await expect(results.openFile("run_1", "big")).rejects.toMatchObject({
+      code: "not_found",
+      message: "This file was too large to be kept.",
+    });
   });
 });

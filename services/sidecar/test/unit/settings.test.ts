@@ -44,6 +44,11 @@ function complaintsOf(sources: Parameters<typeof read>[0]): string[] {
   return [];
 }
 
+test("a wrong value does not hide what is wrong between two others", () => {
+  const env = { PILLION_PORT: "abc", PILLION_MODEL: "demo/tour", PILLION_DEMO_MODEL: "false" };
+  expect(complaintsOf({ env }).map((line) => line.split(" ")[0])).toEqual(["PILLION_PORT", "PILLION_MODEL"]);
+});
+
 describe("defaults", () => {
   test("name no model where there is a key, so that nobody gets the demo for the real one", () => {
     expect(read({ env: { PILLION_OPENAI_API_KEY: SECRET } }).model).toBeUndefined();

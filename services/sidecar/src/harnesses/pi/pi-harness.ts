@@ -86,8 +86,19 @@ export class PiHarness implements Harness {
         NO_COLOR: "1",
       },
     });
-    const sha256 = createHash("sha256").update(this.#extension).digest("hex");
+    this.#refuseChangedBuild();
+    const sha256 = toSha256(this.#extension);
     return new StartedPi(process, sandbox, harness, sha256, extensionPath, this.#retries > 0);
+  }
+
+  /** Throws harness_unavailable where another build took the place of the one that this service was started with. */
+  #refuseChangedBuild(): void {
+    const now = readFileSync(join(this.#productDir, EXTENSION));
+    if (now.equals(this.#extension)) return;
+    throw new Fault(
+      "harness_unavailable",
+      "The extension was changed since the service started; start it again.",
+    );
   }
 
   /** The extension lies in the run's own agent directory, byte-identical to what Pi loads from the read-only product. */
@@ -103,6 +114,10 @@ export class PiHarness implements Harness {
     this.#described ??= identify(this.#productDir);
     return this.#described;
   }
+}
+
+function toSha256(bytes: Buffer): string {
+  return createHash("sha256").update(bytes).digest("hex");
 }
 
 /** Pi 1.5.2, docs/settings.md. */
@@ -309,7 +324,7 @@ function toModelFault(fold: PiFold): Fault {
   const status = fold.httpStatus ?? inParentheses ?? first;
   const told = status === undefined ? "" : ` (HTTP ${status})`;
   return new Fault("model_refused", `The model call failed${told}: ${reason || "no reason was given"}`, {
-    retryable: isTransient(status),
+    retryable: isTransient(status) && !/content_filter/.test(reason),
   });
 }
 
@@ -324,5 +339,6 @@ function toReason(message: string): string {
 function isTransient(status: string | number | undefined): boolean {
   if (status === undefined) return true;
   const code = Number(status);
-  return code === 408 || code === 429 || code >= 500 || code < 400;
+  // 200: the answer broke off or was none; every other 2xx and 3xx will be the same next time.
+  return code === 200 || code === 408 || code === 429 || code >= 500;
 }

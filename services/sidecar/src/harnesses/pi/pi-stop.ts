@@ -18,12 +18,17 @@ export async function stopPi(rpc: PiRpc, process: SandboxProcess, sandbox: Sandb
   await settle(ABORT_MS, rpc.ask({ type: "abort" }));
   rpc.closeInput();
   const graceful = await settle(CLOSE_MS, exited);
-  if (graceful !== undefined) return { method: "graceful", exit: graceful };
+  if (graceful !== undefined) return { method: toMethod(graceful), exit: graceful };
   await settle(TERM_MS, process.signal("SIGTERM"));
   const terminated = await settle(TERM_MS, exited);
-  if (terminated !== undefined) return { method: "graceful", exit: terminated };
+  if (terminated !== undefined) return { method: toMethod(terminated), exit: terminated };
   await settle(KILL_MS, sandbox.clear());
   return { method: "killed", exit: (await settle(KILL_MS, exited)) ?? UNKNOWN_EXIT };
+}
+
+/** One that is gone with its sandbox, or was killed by somebody, did not end because it was asked to. */
+function toMethod(exit: Exit): HarnessStop["method"] {
+  return exit === UNKNOWN_EXIT || exit.signal === "SIGKILL" ? "killed" : "graceful";
 }
 
 /** The work's result, or undefined when it failed or took longer. */

@@ -42,6 +42,7 @@ ln -s /proc/self/fd/2 dev/stderr
 printf '%s' "$fstab" >.fstab
 mount -a -T .fstab
 rm .fstab
+mkfifo -m 666 .ready .go
 pivot_root . .old
 cd /
 umount -l /.old
@@ -50,23 +51,53 @@ mount -o remount,ro,bind /
 
 ulimit -c 0
 ulimit -n "$nofile"
+# Last steps of the guard's start, in its own user namespace: no namespaces below it, and a keyring of its own, so that
+# neither the service's keys nor those that other runs of this user stored can be read (keyrings(7)).
+begin='
+  my ($file, $line);
+  if (shift @ARGV) {
+    open($file, ">", "/.ready") && print($file "\n") && close($file) or die "ready: $!";
+    open($file, "<", "/.go") && defined($line = <$file>) or die "go: $!";
+  }
+  for my $kind (qw(user pid mnt net ipc uts cgroup)) {
+    open($file, ">", "/proc/sys/user/max_${kind}_namespaces") && print($file "0\n") && close($file) or die "$kind: $!";
+  }
+  my $keyctl = { x86_64 => 250, aarch64 => 219 }->{shift @ARGV} or die "unknown machine";
+  syscall($keyctl, 1, 0) >= 0 or $! == 38 or die "keyring: $!"; # KEYCTL_JOIN_SESSION_KEYRING; 38: a kernel without keys
+  exec @ARGV or die "$ARGV[0]: $!";
+'
+machine=$(uname -m)
 identity=(--bounding-set=-all --inh-caps=-all --ambient-caps=-all --no-new-privs)
 if [ "$uid" != 0 ]; then
   identity+=(--reuid="$uid" --regid="$gid" --clear-groups)
 fi
 (
-  [ "$uid" = 0 ] || ulimit -u "$nproc" # counted for each uid; a shared one would be limited by its other processes
-  exec setpriv "${identity[@]}" -- "$@"
+  if [ "$uid" = 0 ]; then exec perl -e "$begin" 0 "$machine" setpriv "${identity[@]}" -- "$@"; fi
+  ulimit -u "$nproc" # counted for each uid; a shared one would be limited by its other processes
+  exec unshare --user --keep-caps -- perl -e "$begin" 1 "$machine" setpriv "${identity[@]}" -- "$@"
 ) <&0 3<&- &
 guard=$!
 exec 0</dev/null 1>&2
+if [ "$uid" != 0 ]; then
+  read -r _ </.ready
+  echo "$uid $uid 1" >"/proc/$guard/uid_map"
+  echo "$gid $gid 1" >"/proc/$guard/gid_map"
+  echo >/.go
+fi
 
 # One line tells how to seal: then the last rights go. Without the line there was never a run: end.
-IFS= read -r -u 3 order || exit 0
+order=
+until IFS= read -r -t 0.25 -u 3 part; do
+  status=$?
+  order+=$part # time may be up in the middle of the line
+  [ "$status" -gt 128 ] || exit 0 # the lifeline closed
+  kill -0 "$guard" || { echo "the guard ended before it was sealed" >&2 && exit 1; }
+done
+order+=$part
 case $order in
   read-only) mount -o remount,ro,bind /workspace ;;
   read-write) ;;
-  *) exit 1 ;;
+  *) echo "an order that is none: $order" >&2 && exit 1 ;;
 esac
 # One capability is kept, one that reaches nothing here: a process with fewer cannot trace this one then.
 exec setpriv --bounding-set=-all,+kill --inh-caps=-all --ambient-caps=-all --no-new-privs -- \

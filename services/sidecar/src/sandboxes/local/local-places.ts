@@ -21,6 +21,7 @@ const SEAL_MS = 5_000;
 const SWEEP_ROUNDS = 80;
 const SWEEP_PAUSE_MS = 25;
 const STDERR_CHARS = 4_096;
+const LAST_WORDS_MS = 100;
 const MARKER = "pillion-sandbox-init";
 
 export const LOCAL_PATHS: SandboxPaths = {
@@ -90,7 +91,7 @@ export class LocalPlaces implements PlaceKind {
     signal.throwIfAborted();
     await using bound =
       spec.workspace.kind === "bind" ? await openBoundWorkspace(spec.workspace.path) : undefined;
-    const identity = toIdentity(bound, this.#identities);
+    const identity = await toIdentity(bound, this.#identities);
     try {
       return await this.#spawn(spec, identity, bound?.cwd);
     } catch (error) {
@@ -203,8 +204,13 @@ class LocalPlace implements Place {
     this.ended = promise;
     child.once("error", (error) => resolve({ detail: error.message }));
     child.once("exit", (code, signal) => {
-      const last = errors.trim().split("\n").at(-1) ?? "";
-      resolve({ detail: `the sandbox's first process ended (${signal ?? code}) ${last}`.trim() });
+      const tell = (): void => {
+        const last = errors.trim().split("\n").at(-1) ?? "";
+        resolve({ detail: `the sandbox's first process ended (${signal ?? code}) ${last}`.trim() });
+      };
+      // Its last words may still be on their way.
+      child.once("close", tell);
+      setTimeout(tell, LAST_WORDS_MS).unref();
     });
   }
 

@@ -6,13 +6,12 @@ import { Fault } from "../../kernel/fault.ts";
 import type { SandboxSpec } from "../sandbox.ts";
 import type { Identity } from "./identity.ts";
 
-const NAMESPACES = ["pid", "mnt", "ipc", "net", "uts"];
+const NAMESPACES = ["pid", "mnt", "ipc", "net", "uts", "user"];
 const NONE = /^0*$/;
 
 /** Throws isolation_unavailable, naming the protection that is not there. */
 export function toLocalReceipt(view: GuardView, spec: SandboxSpec, identity: Identity): Receipt {
-  const wanted = identity.userNamespace ? [...NAMESPACES, "user"] : NAMESPACES;
-  const shared = wanted.filter((name) => view.namespaces[name] === readlinkSync(`/proc/self/ns/${name}`));
+  const shared = NAMESPACES.filter((name) => view.namespaces[name] === readlinkSync(`/proc/self/ns/${name}`));
   const weak = [
     ...shared.map((name) => `a ${name} namespace of its own`),
     ...(NONE.test(view.capEff) && NONE.test(view.capPrm) && NONE.test(view.capBnd)
@@ -30,7 +29,7 @@ export function toLocalReceipt(view: GuardView, spec: SandboxSpec, identity: Ide
     kind: "local",
     isolated: true,
     requested: { kind: spec.requestedKind, network: "none" },
-    namespaces: wanted,
+    namespaces: NAMESPACES,
     network: "none",
     egressEnforced: true,
     user: { uid: view.uid, gid: view.gid },

@@ -7,6 +7,7 @@ import type { Exit } from "#contract/run";
 import { within } from "../../kernel/deadline.ts";
 import { Fault } from "../../kernel/fault.ts";
 import { readLines } from "../../kernel/lines.ts";
+import { SteadyPipe } from "./steady-pipe.ts";
 
 const WINDOW_BYTES = 8 * 1024 * 1024;
 /** What one stream may send unread. Node gives the session's window back at once, so every stream may, at the same time. */
@@ -29,7 +30,7 @@ export class GuardLink {
   readonly closed: Promise<void>;
 
   readonly #session: ServerHttp2Session;
-  readonly #pipe: Duplex;
+  readonly #pipe: SteadyPipe;
   readonly #acceptDoor: (connection: Duplex) => void;
   readonly #pending = new Map<number, Pending>();
   readonly #fills = new Map<number, (stream: ServerHttp2Stream) => void>();
@@ -46,14 +47,14 @@ export class GuardLink {
 
   constructor(pipe: Duplex, acceptDoor: (connection: Duplex) => void) {
     this.#acceptDoor = acceptDoor;
-    this.#pipe = pipe;
+    this.#pipe = new SteadyPipe(pipe, () => this.#session.destroy());
     this.hello = this.#first.hello.promise;
     this.exited = this.#first.exited.promise;
     this.stdio = this.#first.stdio.promise;
     this.stderr = this.#first.stderr.promise;
     this.closed = this.#first.closed.promise;
     for (const promise of [this.hello, this.exited, this.stdio, this.stderr]) promise.catch(() => undefined);
-    this.#session = performServerHandshake(pipe, {
+    this.#session = performServerHandshake(this.#pipe, {
       settings: {
         initialWindowSize: STREAM_WINDOW_BYTES,
         maxConcurrentStreams: MAX_STREAMS,
@@ -66,8 +67,6 @@ export class GuardLink {
     this.#session.on("stream", (stream, headers) => this.#route(stream, String(headers[":path"] ?? "")));
     this.#session.on("error", () => this.destroy()); // "close" follows
     this.#session.once("close", () => this.#end());
-    pipe.on("error", () => undefined);
-    pipe.once("close", () => this.#session.destroy());
   }
 
   /** Sends one command and resolves to its answer; throws sandbox_lost when none comes in time. */
@@ -97,10 +96,9 @@ export class GuardLink {
     return within(COMMAND_MS, promise, late).finally(() => this.#data.delete(id));
   }
 
-  /** At once: a session alone would first send what it still has, to a guard that may never read it. */
+  /** At once: the session follows the pipe; it would first send what it still has, to a guard that may never read it. */
   destroy(): void {
-    this.#session.destroy();
-    this.#pipe.destroy();
+    this.#pipe.break();
   }
 
   #send(id: number, body: CommandBody, ms: number): Promise<unknown> {

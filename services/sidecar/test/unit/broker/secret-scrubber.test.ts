@@ -3,12 +3,12 @@ import { buffer } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { SecretScrubber } from "../../../src/broker/secret-scrubber.ts";
+import { SecretScrubber, scrubText } from "../../../src/broker/secret-scrubber.ts";
 
 const SECRET = "sk-canary-0123456789";
 
 async function scrub(secret: string, chunks: readonly Buffer[]): Promise<Buffer> {
-  const scrubber = new SecretScrubber(secret);
+  const scrubber = new SecretScrubber([secret]);
   const [bytes] = await Promise.all([buffer(scrubber), pipeline(Readable.from(chunks), scrubber)]);
   return bytes;
 }
@@ -54,7 +54,7 @@ describe("a secret in a byte stream", () => {
   });
 
   test("only what may be its beginning is held back", async () => {
-    const scrubber = new SecretScrubber(SECRET);
+    const scrubber = new SecretScrubber([SECRET]);
     scrubber.write("data: hello\n\n");
     expect(String(scrubber.read())).toBe("data: hello\n\n");
     scrubber.write("data: sk-can");
@@ -79,4 +79,16 @@ describe("a secret in a byte stream", () => {
 
 test("an empty secret lets everything through and ends", async () => {
   expect((await scrub("", [Buffer.from("as it is")])).toString()).toBe("as it is");
+});
+
+test("of several secrets each is replaced, and where one holds another the longer one, however it is cut", async () => {
+  const secrets = ["bare-0123456789", "Token bare-0123456789", "other-987654321"];
+  const text = Buffer.from("a Token bare-0123456789 b bare-0123456789 c other-987654321 d other-98");
+  const clean = "a [redacted] b [redacted] c [redacted] d other-98";
+  for (let at = 0; at <= text.length; at += 1) {
+    const scrubber = new SecretScrubber(secrets);
+    const [bytes] = await Promise.all([buffer(scrubber), pipeline(Readable.from(cut(text, [at])), scrubber)]);
+    expect(bytes.toString()).toBe(clean);
+  }
+  expect(scrubText(text.toString(), secrets)).toBe(clean);
 });

@@ -86,6 +86,32 @@ test.each([
   expect((await call({ privateAllowed: true }, wishes)).status).toBe(status);
 });
 
+test.each([
+  ["Bearer", "Bearer canary-0123456789", "canary-0123456789"],
+  ["another scheme", "Token canary-0123456789", "canary-0123456789"],
+  ["Basic", `Basic ${btoa("user:canary-0123456789")}`, "canary-0123456789"],
+  ["Basic, as sent", `Basic ${btoa("user:canary-0123456789")}`, btoa("user:canary-0123456789")],
+  ["none", "canary-0123456789", "canary-0123456789"],
+])(
+  "a key that its provider says back in a header or body does not come in: %s",
+  async (_what, value, secret) => {
+    const provider = createHttpServer((request, response) => {
+      const sent = request.headers.authorization;
+      response.writeHead(200, { "x-request-id": `for ${secret}`, "content-type": `text/plain; key=${sent}` });
+      response.end(`${sent} and ${secret}`);
+    }).listen(0, "127.0.0.1");
+    await once(provider, "listening");
+    onTestFinished(() => void provider.close());
+    const baseUrl = new URL(`http://127.0.0.1:${toPort(provider)}/v1`);
+    const header = { name: "authorization", value };
+    const lease = toLease({ baseUrl, privateAllowed: true, header });
+    const answer = await post(await openDoor(lease), lease.placeholder);
+    const said = `${await answer.text()} ${JSON.stringify([...answer.headers])}`;
+    expect(said).toContain("[redacted]");
+    expect(said).not.toContain(secret);
+  },
+);
+
 test("a run has so many model calls at once and no more; each that ends makes room", async () => {
   const held: ServerResponse[] = [];
   const provider = createHttpServer((_request, response) => held.push(response)).listen(0, "127.0.0.1");

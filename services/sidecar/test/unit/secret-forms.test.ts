@@ -1,0 +1,17 @@
+import { expect, test } from "vitest";
+import { toSecretForms } from "../../src/secret-forms.ts";
+
+test.each([
+  ["a bare key", "sk-0123456789", ["sk-0123456789"]],
+  ["a scheme", "Bearer sk-0123456789", ["Bearer sk-0123456789", "sk-0123456789"]],
+  ["any scheme", "Token sk-0123456789", ["Token sk-0123456789", "sk-0123456789"]],
+  [
+    "Basic",
+    `Basic ${btoa("me:pass-word-1")}`,
+    [`Basic ${btoa("me:pass-word-1")}`, btoa("me:pass-word-1"), "me:pass-word-1", "pass-word-1"],
+  ],
+  ["a scheme with a word too short to be a secret", "Bearer abc", ["Bearer abc"]],
+  ["a scheme alone", "Bearer", ["Bearer"]],
+])("of %s", (_what, value, forms) => {
+  expect(toSecretForms(value)).toEqual(forms);
+});
