@@ -18,15 +18,16 @@ export function runHandlers(
     listRuns: async (context) => {
       const { limit = PAGE, before, state } = readQuery(context, ROUTES.listRuns.query, METADATA_PREFIX);
       const metadata = readPrefixed(context, METADATA_PREFIX);
-      const found = await runs.list({
-        limit: limit + 1, // one more tells whether there is a next page
-        ...(before === undefined ? {} : { before }),
+      const filter = {
         ...(state === undefined ? {} : { state }),
         ...(Object.keys(metadata).length === 0 ? {} : { metadata }),
-      });
-      const page = found.slice(0, limit);
-      const next = found.length > limit ? (page.at(-1)?.id ?? null) : null;
-      return context.json({ runs: page, next } satisfies RunPage);
+      };
+      const page = await runs.list({ ...filter, limit, ...(before === undefined ? {} : { before }) });
+      const last = page.at(-1)?.id;
+      // A page of long results is shorter than its limit, so only a look behind it tells whether it is the last one.
+      const isLast =
+        last === undefined || (await runs.list({ ...filter, limit: 1, before: last })).length === 0;
+      return context.json({ runs: page, next: isLast ? null : last } satisfies RunPage);
     },
 
     getRun: async (context) => context.json(await runs.read(readRunId(context))),

@@ -55,6 +55,8 @@ export type ReadCall = { readonly id: number; readonly request: JournalRead };
 
 /** A page of events ends early here, so that slow readers of big events cost little memory. */
 const PAGE_MAX_CHARS = 1024 * 1024;
+/** So does a page of runs: each may have a long result. */
+const LIST_MAX_CHARS = 4 * 1024 * 1024;
 const SCHEMA_VERSION = 1;
 const BUSY_TIMEOUT_MS = 5000;
 /** A process that was just killed may need a moment to be gone. */
@@ -196,7 +198,7 @@ export class JournalFile {
       case "open":
         return toRows(openRuns.iterate());
       case "list":
-        return toRows(list.iterate(read.before, read.state, read.metadata, read.limit));
+        return toRows(list.iterate(read.before, read.state, read.metadata, read.limit), LIST_MAX_CHARS);
       case "events":
         return toRows(events.iterate(read.runId, read.after, read.limit), PAGE_MAX_CHARS);
     }

@@ -30,7 +30,7 @@ export interface Journal extends AsyncDisposable {
   readRun(runId: string): Promise<Run | undefined>;
   /** Number of the last event, or undefined when there is no such run. */
   readLastSeq(runId: string): Promise<number | undefined>;
-  /** Newest first. */
+  /** Newest first; fewer than asked for when their results are long, none only when there are no more. */
   listRuns(query: RunQuery): Promise<Run[]>;
   /** Runs that have not ended, oldest first. */
   readOpenRuns(): Promise<Run[]>;

@@ -26,6 +26,7 @@ export interface RunStore {
   create(request: RunRequest): Promise<Run>;
   /** Throws run_not_found. */
   read(id: string): Promise<Run>;
+  /** Newest first; may be fewer than asked for when their results are long, none only when there are no more. */
   list(query: RunQuery): Promise<Run[]>;
   /**
    * Events after number `after`, from the journal, past then live, ending itself after `run.ended`.

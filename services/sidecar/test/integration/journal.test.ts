@@ -216,6 +216,22 @@ describe("the journal", () => {
     expect((await journal.readEvents(toId(2), 0, 100)).map(({ seq }) => seq)).toEqual([1, 2]);
   });
 
+  it("ends a page of runs early where their results are long, and goes on from its last id", async () => {
+    await using journal = await openJournal({ file: newFile() });
+    const output = "x".repeat(1024 * 1024);
+    for (let number = 1; number <= 10; number += 1)
+      await journal.createRun(toRun({ id: toId(number), output }), started(toId(number)), {});
+    const first = await journal.listRuns({ limit: 10 });
+    expect(first.length).toBeLessThan(6);
+    const seen = [...first];
+    for (let last = first.at(-1); last !== undefined; ) {
+      const page = await journal.listRuns({ limit: 10, before: last.id });
+      seen.push(...page);
+      last = page.at(-1);
+    }
+    expect(seen.map(({ id }) => id)).toEqual([10, 9, 8, 7, 6, 5, 4, 3, 2, 1].map(toId));
+  });
+
   it("lists newest first, by state, by metadata and before an id", async () => {
     await using journal = await openJournal({ file: newFile() });
     for (let number = 1; number <= 6; number += 1) {
