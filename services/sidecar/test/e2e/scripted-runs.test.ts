@@ -12,6 +12,7 @@ import {
   type Turn,
 } from "../fakes/scripted-model.ts";
 import { DIALECTS, KEY, toScriptedRequest } from "../fakes/scripted-request.ts";
+import { toResults } from "../fakes/tool-results.ts";
 
 const PACKAGE = join(import.meta.dirname, "../../../../node_modules/ulid");
 let model: ScriptedModel;
@@ -217,12 +218,6 @@ describe("a run on the source of a published package", () => {
     },
   );
 });
-
-function toResults(events: readonly RunEvent[]): object[] {
-  return events.flatMap((event) =>
-    event.type === "tool.result" ? [{ tool: event.tool, isError: event.isError, text: event.text }] : [],
-  );
-}
 
 async function getText(path: string): Promise<string> {
   return (await fetch(service.url + path)).text();
