@@ -1,10 +1,9 @@
 /** Real runs of a real Pi in a real sandbox, over the built service; only the model is a scripted program. */
-import { readdir, readFile } from "node:fs/promises";
-import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { RunEvent } from "#contract/event";
 import type { Problem } from "#contract/failure";
 import { getJson, type LiveService, openLiveService, post, runToEnd } from "../fakes/live-service.ts";
+import { readPublishedPackage } from "../fakes/published-package.ts";
 import {
   type ModelScript,
   openScriptedModel,
@@ -14,7 +13,6 @@ import {
 import { DIALECTS, KEY, toScriptedRequest } from "../fakes/scripted-request.ts";
 import { toResults } from "../fakes/tool-results.ts";
 
-const PACKAGE = join(import.meta.dirname, "../../../../node_modules/ulid");
 let model: ScriptedModel;
 let service: LiveService;
 
@@ -33,17 +31,6 @@ afterAll(async () => {
 function toTypes(events: readonly RunEvent[]): string[] {
   const types = events.map(({ type }) => type);
   return types.filter((type, index) => !(type.endsWith(".delta") && types[index - 1] === type));
-}
-
-async function readPackage(): Promise<{ path: string; content: string }[]> {
-  const entries = await readdir(PACKAGE, { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
-  return Promise.all(
-    files
-      .filter((file) => !file.includes("/ulid/node_modules/"))
-      .sort()
-      .map(async (file) => ({ path: relative(PACKAGE, file), content: await readFile(file, "utf8") })),
-  );
 }
 
 const NOTE = "# Working on ulid\n\nTimes are milliseconds since the epoch.\n";
@@ -109,7 +96,7 @@ const TOOL_TURN = ["usage", "tool.call", "tool.result"];
 
 describe("a run on the source of a published package", () => {
   test.each(DIALECTS)("S1.9 reads, searches, edits and writes through %s", async (api) => {
-    const files = await readPackage();
+    const files = await readPublishedPackage();
     model.reset({ script: EDITING });
     const { run, events } = await runToEnd(
       service,
