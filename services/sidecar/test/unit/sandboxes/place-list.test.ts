@@ -1,0 +1,151 @@
+/** Which kind of sandbox a run gets, over kinds of place that only say what they are. */
+import { expect, test } from "vitest";
+import type { SandboxKind, SandboxRequest } from "#contract/sandbox";
+import { Fault } from "../../../src/kernel/fault.ts";
+import { PlaceList } from "../../../src/sandboxes/place-list.ts";
+import type { Place, PlaceKind, PlaceProbe } from "../../../src/sandboxes/sandbox.ts";
+
+type Facts = { readonly available?: boolean; readonly isolated?: boolean; readonly left?: number };
+
+/** A kind of place that opens nothing. */
+class Kind implements PlaceKind {
+  readonly kind: SandboxKind;
+  readonly facts: PlaceProbe;
+  readonly #left: number;
+  sweeps = 0;
+
+  constructor(kind: SandboxKind, { available = true, isolated = true, left = 0 }: Facts = {}) {
+    this.kind = kind;
+    this.facts = { kind, available, isolated, detail: `a fake ${kind}`, missing: [] };
+    this.#left = left;
+  }
+
+  async probe(): Promise<PlaceProbe> {
+    return this.facts;
+  }
+
+  async open(): Promise<Place> {
+    throw new Error("nothing is opened here");
+  }
+
+  async sweep(): Promise<number> {
+    this.sweeps += 1;
+    return this.#left;
+  }
+}
+
+const asking = (kind: SandboxRequest["kind"]): SandboxRequest => ({ kind, network: "none" });
+
+/** The failure that a choice ends with. */
+function refusal(places: PlaceList, kind: SandboxRequest["kind"]): { code: string; message: string } {
+  try {
+    places.choose(asking(kind));
+  } catch (error) {
+    if (error instanceof Fault) return { code: error.code, message: error.message };
+    throw error;
+  }
+  throw new Error("a place was chosen");
+}
+
+/** Every way out that an operator has, by a word that only it is told with. */
+const WAYS = [
+  "running as root",
+  "kernel.unprivileged_userns_clone=1",
+  "user.max_user_namespaces",
+  "util-linux",
+  "iproute2",
+  "bash",
+  "PILLION_ALLOW_UNISOLATED=true",
+];
+
+const expectWays = ({ code, message }: { code: string; message: string }): void => {
+  expect(code).toBe("isolation_unavailable");
+  expect(WAYS.filter((way) => !message.includes(way))).toEqual([]);
+};
+
+test("auto takes the first that is available, as the list has the strongest first", async () => {
+  const [docker, local, unisolated] = [
+    new Kind("docker"),
+    new Kind("local"),
+    new Kind("local", { isolated: false }),
+  ];
+  const all = await PlaceList.probe([docker, local, unisolated], "auto");
+  expect(all.choose(asking("auto"))).toBe(docker);
+  expect(all.inForce).toBe(docker.facts);
+  expect(all.probes).toEqual([docker.facts, local.facts, unisolated.facts]);
+});
+
+test("auto goes on to the next where one is not available, and the one without isolation is the last", async () => {
+  const docker = new Kind("docker", { available: false });
+  const [local, gone] = [new Kind("local"), new Kind("local", { available: false })];
+  const unisolated = new Kind("local", { isolated: false });
+  const second = await PlaceList.probe([docker, local, unisolated], "auto");
+  expect(second.choose(asking("auto"))).toBe(local);
+  expect(second.inForce).toBe(local.facts);
+  const last = await PlaceList.probe([docker, gone, unisolated], "auto");
+  expect(last.choose(asking("auto"))).toBe(unisolated);
+  expect(last.inForce).toBe(unisolated.facts);
+});
+
+test("a request gets the kind it names, also where a stronger one is there", async () => {
+  const [docker, local] = [new Kind("docker"), new Kind("local")];
+  const places = await PlaceList.probe([docker, local], "auto");
+  expect(places.choose(asking("local"))).toBe(local);
+  expect(places.choose(asking("docker"))).toBe(docker);
+});
+
+test("an operator's kind is kept to, also where a stronger one is there", async () => {
+  const [docker, local] = [new Kind("docker"), new Kind("local")];
+  const places = await PlaceList.probe([docker, local], "local");
+  expect(places.choose(asking("auto"))).toBe(local);
+  expect(places.choose(asking("local"))).toBe(local);
+  expect(places.inForce).toBe(local.facts);
+});
+
+test.each([
+  ["local", "docker"],
+  ["docker", "local"],
+] as const)(
+  "where the operator allows only %s, a request for %s is sandbox_unavailable",
+  async (operator, asked) => {
+    const places = await PlaceList.probe([new Kind("docker"), new Kind("local")], operator);
+    expect(refusal(places, asked)).toEqual({
+      code: "sandbox_unavailable",
+      message: `The operator's setting allows only ${operator} sandboxes.`,
+    });
+  },
+);
+
+test.each([
+  ["is not in the list", []],
+  ["is not available", [new Kind("docker", { available: false })]],
+])("docker that %s is never answered with local", async (_what, docker) => {
+  const [local, unisolated] = [new Kind("local"), new Kind("local", { isolated: false })];
+  const open = await PlaceList.probe([...docker, local, unisolated], "auto");
+  expect(refusal(open, "docker").code).toBe("sandbox_unavailable");
+  expect(open.choose(asking("auto"))).toBe(local); // the control: local was there to be taken
+  const bound = await PlaceList.probe([...docker, local, unisolated], "docker");
+  expect(refusal(bound, "auto").code).toBe("sandbox_unavailable");
+  expect(bound.inForce).toBeNull();
+});
+
+test.each([
+  ["there is no kind at all", []],
+  ["the only kind is not available", [new Kind("local", { available: false, isolated: false })]],
+])("where %s, a run is isolation_unavailable and told every way to mend it", async (_what, kinds) => {
+  const places = await PlaceList.probe(kinds, "auto");
+  expectWays(refusal(places, "auto"));
+  expectWays(refusal(places, "local"));
+  expect(places.inForce).toBeNull();
+});
+
+test("a sweep asks every kind, available or not, and adds up what they found", async () => {
+  const kinds = [
+    new Kind("docker", { available: false, left: 2 }),
+    new Kind("local", { left: 3 }),
+    new Kind("local", { isolated: false, left: 5 }),
+  ];
+  const places = await PlaceList.probe(kinds, "local");
+  expect(await places.sweep()).toBe(10);
+  expect(kinds.map(({ sweeps }) => sweeps)).toEqual([1, 1, 1]);
+});
