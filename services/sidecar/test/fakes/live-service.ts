@@ -32,10 +32,17 @@ export interface LiveService extends AsyncDisposable {
 
 const Ready = z.looseObject({ msg: z.literal("ready"), address: z.url() });
 
+type ProgramOptions = {
+  readonly env?: Readonly<Record<string, string>>;
+  /** What stands before the arguments: the program of this clone, or something that becomes it or another copy. */
+  readonly command?: readonly [string, ...string[]];
+};
+
+/** The program of this clone. */
+export const COMMAND = [process.execPath, PROGRAM] as const;
+
 /** Resolves when `/health` answers. Throws with the logs where the service ends first or takes longer than 20 s. */
-export async function openLiveService(
-  options: { env?: Readonly<Record<string, string>> } = {},
-): Promise<LiveService> {
+export async function openLiveService(options: ProgramOptions = {}): Promise<LiveService> {
   const directory = await mkdtemp(join(tmpdir(), "pillion-live-"));
   const [home, tmp] = [join(directory, "home"), await mkdtemp(join(directory, "tmp-"))];
   const env = {
@@ -47,7 +54,8 @@ export async function openLiveService(
     PILLION_MODEL_RETRIES: "0",
     ...options.env,
   };
-  const child = spawn(process.execPath, [PROGRAM, "serve"], { env, stdio: ["ignore", "pipe", "pipe"] });
+  const [file, ...args] = options.command ?? COMMAND;
+  const child = spawn(file, [...args, "serve"], { env, stdio: ["ignore", "pipe", "pipe"] });
   const output = collect(child);
   const ended = toEnd(child);
   let isMeantToEnd = false;
@@ -85,12 +93,13 @@ export async function openLiveService(
 
 export type ProgramEnd = ServiceEnd & { readonly stdout: string; readonly stderr: string };
 
-type ProgramOptions = { readonly env?: Readonly<Record<string, string>>; readonly tmp?: string };
+type LineOptions = ProgramOptions & { readonly tmp?: string };
 
 /** Starts the built command line; its stdin is open. */
-export function startProgram(args: readonly string[], options: ProgramOptions = {}) {
+export function startProgram(args: readonly string[], options: LineOptions = {}) {
   const tmp = options.tmp ?? tmpdir();
-  const child = spawn(process.execPath, [PROGRAM, ...args], {
+  const [file, ...before] = options.command ?? COMMAND;
+  const child = spawn(file, [...before, ...args], {
     env: { ...toCleanEnv(tmp), TMPDIR: tmp, ...options.env },
   });
   child.stdin.on("error", () => undefined); // a program that never reads
@@ -100,7 +109,7 @@ export function startProgram(args: readonly string[], options: ProgramOptions = 
 /** Runs the built command line to its end. */
 export async function runProgram(
   args: readonly string[],
-  options: ProgramOptions & { readonly stdin?: string } = {},
+  options: LineOptions & { readonly stdin?: string } = {},
 ): Promise<ProgramEnd> {
   const { child, ended } = startProgram(args, options);
   let [stdout, stderr] = ["", ""];
