@@ -89,7 +89,7 @@ describe("by default", () => {
         retryable: false,
         instance: path,
         detail: expect.stringMatching(
-          /running as root.*user namespaces.*util-linux, iproute2 and bash.*PILLION_ALLOW_UNISOLATED=true/,
+          /running as root.*user namespaces.*util-linux, bash and perl.*PILLION_ALLOW_UNISOLATED=true/,
         ),
       },
     });

@@ -89,7 +89,7 @@ describe("an operator with a configuration and a key file", () => {
     const kept = await readTree(own.home);
     const shown = [run, events, capabilities, model.requests.map(({ body }) => body), own.logs(), kept];
     // The controls: the model did say its key, the shell did look, and the data directory was really read.
-    const said = "Which key?authorization=Bearer [redacted] x-api-key=";
+    const said = "Which key?authorization=[redacted] x-api-key=";
     expect(events).toContainEqual(expect.objectContaining({ type: "message", text: said }));
     expect(toResults(events)).toEqual([
       {
