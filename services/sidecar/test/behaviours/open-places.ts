@@ -29,6 +29,10 @@ export type SandboxWishes = {
   readonly path?: string;
   /** What else must not be seen inside. */
   readonly hidden?: readonly string[];
+  readonly workspaceBytes?: number;
+  readonly pids?: number;
+  /** Processes are counted by user: a test that counts them needs users that no other test has. */
+  readonly uidBase?: number;
 };
 
 export type OpenedSandbox = AsyncDisposable & {
@@ -57,7 +61,7 @@ export const LOCAL: SandboxMaker = {
       (home, productDir) =>
         new LocalPlaces({
           ...toCommon(home, productDir),
-          uidBase: 251_000,
+          uidBase: wishes?.uidBase ?? 251_000,
           hidden: [home, ...(wishes?.hidden ?? [])],
         }),
     ),
@@ -99,10 +103,10 @@ export function toSpec(runId: string, wishes: SandboxWishes = {}): SandboxSpec {
     requestedKind: "local",
     workspace:
       wishes.path === undefined
-        ? { kind: "scratch", bytes: 16 * 1024 * 1024 }
+        ? { kind: "scratch", bytes: wishes.workspaceBytes ?? 16 * 1024 * 1024 }
         : { kind: "bind", path: wishes.path },
     readOnly: wishes.readOnly ?? false,
-    pids: 128,
+    pids: wishes.pids ?? 128,
     executable: wishes.executable ?? false,
   };
 }

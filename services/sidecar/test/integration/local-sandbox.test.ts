@@ -139,6 +139,44 @@ describe.runIf(isRoot)("inside a local sandbox", () => {
     expect(await probe(script, [], { executable: true })).toEqual(["ran", "ran", "ran", "EACCES"]);
   });
 
+  test("the workspace takes exactly as many bytes as it may hold", async () => {
+    const mebibyte = 1024 * 1024;
+    const script = `const file = fs.openSync("/workspace/large", "w"), block = Buffer.alloc(65536, "x");
+      const code = attempt(() => { for (let at = 0; at < 6 * ${mebibyte}; at += fs.writeSync(file, block)); });
+      say({ code, bytes: fs.fstatSync(file).size, small: attempt(() => fs.writeFileSync("/workspace/small", "x")) });`;
+    const within = (mebibytes: number) => probe(script, [], { workspaceBytes: mebibytes * mebibyte });
+    expect(await within(4)).toEqual({ code: "ENOSPC", bytes: 4 * mebibyte, small: "ENOSPC" });
+    expect(await within(8)).toEqual({ code: "done", bytes: 6 * mebibyte, small: "done" });
+  });
+
+  test("home, temp and shared memory have limits of their own, whatever the workspace may hold", async () => {
+    // Space is only set aside, and only where there is enough of it: nothing has to be written.
+    const script = `say(Object.fromEntries(Object.entries(JSON.parse(process.argv[1])).map(([folder, mebibytes]) => { const { blocks, bsize } = fs.statfsSync(folder);
+        const claim = (size) => spawnSync("fallocate", ["-l", size + "m", folder + "/large"], { encoding: "utf8" }).stderr.trim();
+        return [folder, { mebibytes: blocks * bsize / 1048576, more: claim(mebibytes + 1), less: claim(4) }]; })));`;
+    const limits = { "/home/agent": 128, "/tmp": 256, "/dev/shm": 64, "/workspace": 16 };
+    const full = "fallocate: fallocate failed: No space left on device";
+    expect(await probe(script, [JSON.stringify(limits)])).toEqual(
+      Object.fromEntries(
+        Object.entries(limits).map(([folder, mebibytes]) => [folder, { mebibytes, more: full, less: "" }]),
+      ),
+    );
+  });
+
+  test("a run that starts too many processes is stopped at its limit; a larger limit lets it", async () => {
+    const script = `const codes = new Set(), children = Array.from({ length: 200 }, () => spawn("sleep", ["60"], { stdio: "ignore" }));
+      for (const child of children) child.once("error", ({ code }) => codes.add(code));
+      setImmediate(() => { say({ started: children.filter(({ pid }) => pid !== undefined).length, codes: [...codes] });
+        process.exit(); });`; // the children end with the sandbox
+    const within = (pids: number) =>
+      probe(script, [], { pids, uidBase: 253_000 }) as Promise<{ started: number }>;
+    const few = await within(64);
+    expect(few).toEqual({ started: expect.any(Number), codes: ["EAGAIN"] });
+    expect(few.started).toBeGreaterThan(0);
+    expect(few.started).toBeLessThan(64); // the guard and Node itself count too, with their threads
+    expect(await within(300)).toEqual({ started: 200, codes: [] });
+  });
+
   test("PID 1 cannot be killed, stopped or looked into", async () => {
     const script = `const tried = [attempt(() => process.kill(1, "SIGKILL")), attempt(() => process.kill(1, "SIGSTOP"))];
       const traced = ["mem", "environ", "root/etc"].map((name) => attempt(() => fs.readdirSync("/proc/1/" + name, {}) ));
