@@ -7,6 +7,7 @@ import { findTool } from "./find-tool.ts";
 
 export default function pillion(pi: ExtensionAPI): void {
   let claim: Claim | undefined;
+  let isTaken = false;
   let httpStatus: number | null = null;
 
   pi.registerTool(findTool());
@@ -17,13 +18,15 @@ export default function pillion(pi: ExtensionAPI): void {
 
   pi.on("session_start", () => pi.setActiveTools([]));
 
-  // Closed: every input is swallowed, and only a claim has an effect. Open: a second claim is swallowed.
+  // Closed: every input is swallowed, and only the first claim has an effect; one that fails leaves Pi closed for good,
+  // and the driver, which looks for the proof, ends it. Open: a second claim is swallowed.
   pi.on("input", async (event, ctx) => {
     const offered = readClaim(event.text);
-    if (claim !== undefined) return offered === "none" ? { action: "continue" } : { action: "handled" };
-    if (typeof offered === "string") return { action: "handled" };
-    claim = offered;
-    await openWith(pi, ctx, offered);
+    if (claim !== undefined && offered === "none") return { action: "continue" };
+    if (isTaken || typeof offered === "string") return { action: "handled" };
+    isTaken = true;
+    // What is thrown here Pi would take for leave to go on with the claim as a prompt.
+    claim = await openWith(pi, ctx, offered).catch(() => undefined);
     return { action: "handled" };
   });
 
@@ -73,7 +76,7 @@ export default function pillion(pi: ExtensionAPI): void {
   });
 }
 
-async function openWith(pi: ExtensionAPI, ctx: ExtensionContext, claim: Claim): Promise<void> {
+async function openWith(pi: ExtensionAPI, ctx: ExtensionContext, claim: Claim): Promise<Claim> {
   pi.registerProvider(claim.provider, {
     baseUrl: claim.baseUrl,
     // Pi expands $NAME and !command in keys; a placeholder is letters, digits and underscores only.
@@ -99,4 +102,5 @@ async function openWith(pi: ExtensionAPI, ctx: ExtensionContext, claim: Claim): 
     description: "Proof that this Pi was opened by its claim.",
     handler: async () => {},
   });
+  return claim;
 }

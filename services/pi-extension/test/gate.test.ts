@@ -149,9 +149,11 @@ describe("a claim", () => {
     expect(pi.calls).toEqual([...LOADED, ...OPENED]);
   });
 
-  test("whose model Pi does not take proves nothing and activates no tool", async () => {
+  test("whose model Pi does not take proves nothing, activates no tool and leaves Pi closed for good", async () => {
     const pi = loadExtension({ takesModel: false });
-    await expect(pi.offer(CLAIM)).rejects.toThrow("the claimed model was not taken");
+    const handled = await pi.offer(CLAIM);
+    expect(handled).toEqual({ action: "handled" });
+    expect(await pi.offer(CLAIM)).toEqual(handled);
     expect(pi.calls).toEqual([...LOADED, ...OPENED.slice(0, 2)]);
   });
 

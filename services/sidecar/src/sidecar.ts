@@ -202,6 +202,7 @@ function toCapabilities(
     anthropic: settings.anthropicApiKey,
     openrouter: settings.openrouterApiKey,
   };
+  const hosts = new Set((settings.credentials ?? []).map(({ host }) => host));
   return {
     version,
     sandboxes: places.probes.map(({ kind, available, isolated, detail, missing }) => ({
@@ -223,10 +224,10 @@ function toCapabilities(
       steps: settings.steps,
       requestBytes: settings.requestBytes,
     },
-    providers: Object.entries(providers).map(([id, { api }]) => ({
+    providers: Object.entries(providers).map(([id, { api, baseUrl }]) => ({
       id,
       api,
-      keyConfigured: keys[id] !== undefined,
+      keyConfigured: keys[id] !== undefined || hosts.has(new URL(baseUrl).host),
     })),
     defaultModel: settings.model ?? null,
     demoModel: settings.demoModel,

@@ -145,7 +145,7 @@ function foldUsage(fold: PiFold, statusText: string): PiStep {
     inputTokens: report.inputTokens,
     outputTokens: report.outputTokens,
     cacheReadTokens: report.cacheReadTokens,
-    costUsd: report.costUsd,
+    costUsd: report.costUsd === null ? null : toMoney(report.costUsd),
     modelCalls: 1,
   };
   const usage = addUsage(fold.usage, call);
@@ -162,9 +162,14 @@ export function addUsage(a: Usage, b: Usage): Usage {
     inputTokens: a.inputTokens + b.inputTokens,
     outputTokens: a.outputTokens + b.outputTokens,
     cacheReadTokens: a.cacheReadTokens + b.cacheReadTokens,
-    costUsd: a.costUsd === null || b.costUsd === null ? null : a.costUsd + b.costUsd,
+    costUsd: a.costUsd === null || b.costUsd === null ? null : toMoney(a.costUsd + b.costUsd),
     modelCalls: a.modelCalls + b.modelCalls,
   };
+}
+
+/** Without the noise of binary fractions: a millionth of a cent is exact enough. */
+function toMoney(usd: number): number {
+  return Math.round(usd * 1e8) / 1e8;
 }
 
 function toToolResult(record: Extract<PiRecord, { type: "tool_execution_end" }>): EventBody {

@@ -30,7 +30,7 @@ export const LOCAL_PATHS: SandboxPaths = {
   temp: "/tmp",
   node: "/opt/node/node",
   product: "/opt/pillion",
-  path: "/opt/pillion/bin:/usr/local/bin:/usr/bin:/bin",
+  path: "/opt/pillion/bin:/usr/local/bin:/usr/bin:/bin:/opt/node",
 };
 
 export type LocalPlacesOptions = {

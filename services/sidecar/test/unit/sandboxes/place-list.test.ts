@@ -53,7 +53,7 @@ const WAYS = [
   "kernel.unprivileged_userns_clone=1",
   "user.max_user_namespaces",
   "util-linux",
-  "iproute2",
+  "perl",
   "bash",
   "PILLION_ALLOW_UNISOLATED=true",
 ];
