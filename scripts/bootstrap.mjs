@@ -15,6 +15,8 @@ const PNPM = join(PNPM_DIR, "node_modules/pnpm/bin/pnpm.mjs");
 const MODULES_DIR = join(ROOT, "node_modules");
 const DIST_DIR = join(ROOT, "dist");
 const BUILD_SCRIPT = join(ROOT, "scripts/build.mjs");
+const ENGINE_SCRIPT = join(ROOT, "scripts/engine.sh");
+const IMAGES_SCRIPT = join(ROOT, "scripts/images.sh");
 const SETUP_STAMP = join(MODULES_DIR, ".pillion-setup.json");
 const BUILD_STAMP = join(DIST_DIR, ".stamp");
 const STATE_DIR = join(ROOT, ".pillion");
@@ -45,7 +47,7 @@ Sets this folder up where that is still to do, then does the task.
   setup            only the set-up: Node, pnpm, dependencies
   start [args…]    build the bundles, then start Pillion: pillion serve [args…]
   pillion [args…]  build the bundles, then the command line: pillion [args…]
-  test [args…]     build the bundles, then vitest run [args…]
+  test [args…]     build the bundles, start a container engine where none answers, then vitest run [args…]
   exec <cmd…>      a command with the right Node, pnpm and node_modules/.bin first on PATH
 
   --quiet          no progress lines
@@ -59,7 +61,7 @@ const STEPS = {
   exec: [nodeStep, pnpmStep, dependenciesStep],
   start: [nodeStep, pnpmStep, dependenciesStep, bundlesStep],
   pillion: [nodeStep, pnpmStep, dependenciesStep, bundlesStep],
-  test: [nodeStep, pnpmStep, dependenciesStep, bundlesStep],
+  test: [nodeStep, pnpmStep, dependenciesStep, bundlesStep, engineStep, imagesStep],
 };
 
 const HAND_OVERS = {
@@ -272,6 +274,29 @@ function bundlesStep(node) {
       if (outputs.length === 0) throw new SetUpFailure("scripts/build.mjs wrote nothing into dist");
       writeStamp(BUILD_STAMP, { fingerprint, outputs });
     },
+  };
+}
+
+/** A container engine for the tests: one that answers, else one of our own beside the system. */
+function engineStep(node) {
+  return {
+    title: "starting a container engine",
+    isDone: () => !fs.existsSync(ENGINE_SCRIPT),
+    work: (run) =>
+      run("bash", [ENGINE_SCRIPT, "up"], {
+        cwd: ROOT,
+        env: toolEnvironment(node),
+        shownAs: "scripts/engine.sh up",
+      }),
+  };
+}
+
+function imagesStep(node) {
+  return {
+    title: "building the images",
+    isDone: () => !fs.existsSync(IMAGES_SCRIPT),
+    work: (run) =>
+      run("bash", [IMAGES_SCRIPT], { cwd: ROOT, env: toolEnvironment(node), shownAs: "scripts/images.sh" }),
   };
 }
 

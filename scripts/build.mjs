@@ -56,6 +56,9 @@ function buildSidecar() {
       pillion: "services/sidecar/src/main.ts",
       "journal-worker": "services/sidecar/src/runs/journal-worker.ts",
     },
+    splitting: true, // what is imported on demand stays in files of its own
+    chunkNames: "parts/[name]-[hash]",
+    alias: { ssh2: "./scripts/no-ssh.cjs" },
     outdir: staging,
     outExtension: { ".js": ".mjs" },
     sourcemap: "linked",
@@ -73,6 +76,7 @@ async function buildGuard() {
     minify: true,
   });
   cpSync(join(root, "services/sidecar/src/sandboxes/local/init.sh"), join(staging, "product/guard/init.sh"));
+  cpSync(join(root, "docker/seccomp.json"), join(staging, "product/docker/seccomp.json"));
 }
 
 async function buildExtension() {

@@ -51,6 +51,8 @@ export const GuardView = z.object({
   interfaces: z.array(z.string()),
   systemWritable: z.boolean(),
   workspaceWritable: z.boolean(),
+  /** Device and inode of the workspace, as `dev:ino`. */
+  workspaceId: z.string(),
 });
 export type GuardView = z.infer<typeof GuardView>;
 

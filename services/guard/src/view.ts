@@ -1,13 +1,15 @@
 /** What the guard sees around itself: the evidence that the receipt is made from. */
 import { constants } from "node:fs";
-import { access, readdir, readFile, readlink } from "node:fs/promises";
+import { access, readdir, readFile, readlink, stat } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
 import type { GuardConfig, GuardView } from "#contract/guard";
 
 export async function readView(config: GuardConfig): Promise<GuardView> {
-  const [status, names, systemWritable, workspaceWritable] = await Promise.all([
+  const [status, names, interfaces, workspace, systemWritable, workspaceWritable] = await Promise.all([
     readFile("/proc/self/status", "utf8"),
     readdir("/proc/self/ns"),
+    readInterfaces(),
+    stat(config.workspace, { bigint: true }),
     isWritable("/usr"),
     isWritable(config.workspace),
   ]);
@@ -24,10 +26,25 @@ export async function readView(config: GuardConfig): Promise<GuardView> {
     capBnd: field("CapBnd"),
     noNewPrivs: field("NoNewPrivs") === "1",
     namespaces: Object.fromEntries(namespaces),
-    interfaces: Object.keys(networkInterfaces()),
+    interfaces,
     systemWritable,
     workspaceWritable,
+    workspaceId: `${workspace.dev}:${workspace.ino}`,
   };
+}
+
+/** Interfaces that something could leave by: with an address, or where the kernel may not be asked for these, with a route. */
+async function readInterfaces(): Promise<string[]> {
+  try {
+    return Object.keys(networkInterfaces());
+  } catch {
+    const [four, six] = await Promise.all(
+      ["route", "ipv6_route"].map((name) => readFile(`/proc/net/${name}`, "utf8").catch(() => "")),
+    );
+    const toNames = (text = "", column: number): string[] =>
+      text.split("\n").flatMap((line) => line.trim().split(/\s+/).at(column) ?? []);
+    return [...new Set([...toNames(four, 0).slice(1), ...toNames(six, -1)])].filter(Boolean);
+  }
 }
 
 function isWritable(path: string): Promise<boolean> {

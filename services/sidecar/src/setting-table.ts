@@ -74,6 +74,45 @@ export const SettingTable = z.object({
     default: "false",
     description: "Lets runs start where isolation cannot be had; every receipt then says what is missing.",
   }),
+  dockerHost: z
+    .string()
+    .regex(
+      /^(unix:\/\/\/|tcp:\/\/)[^\s]+$/,
+      "must look like `unix:///var/run/docker.sock` or `tcp://host:port`",
+    )
+    .register(metas, {
+      kind: "text",
+      defaultNote: "`DOCKER_HOST`, else `unix:///var/run/docker.sock`",
+      description: "Container engine for docker sandboxes.",
+    }),
+  image: z.string().min(1).max(512).register(metas, {
+    kind: "text",
+    default: "pillion-agent:base",
+    description: "Image of docker sandboxes, as the engine knows it.",
+  }),
+  runtime: z
+    .string()
+    .regex(/^[\w.-]{1,64}$/, "must be the name of a runtime of the engine")
+    .register(metas, {
+      kind: "text",
+      default: "runc",
+      description: "Runtime of docker sandboxes, for example `runsc` for gVisor.",
+    }),
+  cpus: wholeNumber(1, 1024).register(metas, {
+    kind: "number",
+    default: "4",
+    description: "Most processors of a docker sandbox; never more than the engine has.",
+  }),
+  memory: bytes("64m", "4096g").register(metas, {
+    kind: "bytes",
+    default: "8g",
+    description: "Most memory of a docker sandbox, its workspace included; there is no swap beyond it.",
+  }),
+  pids: wholeNumber(16, 65_536).register(metas, {
+    kind: "number",
+    default: "512",
+    description: "Most processes and threads of a run.",
+  }),
   allowedPrograms: list(z.string().max(256, "must have at most 256 characters each")).register(metas, {
     kind: "text",
     list: true,

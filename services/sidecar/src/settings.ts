@@ -104,6 +104,7 @@ function findPlaces(around: Surroundings): Record<string, string | undefined> {
   return {
     home: findHome(around.env, around.findUserHome ?? readUserHome),
     configDir: findProductDirectory("config", programDir, around.findDirectory),
+    dockerHost: around.env.DOCKER_HOST || "unix:///var/run/docker.sock",
     skillsDir: findProductDirectory("skills", programDir, around.findDirectory),
   };
 }

@@ -18,6 +18,7 @@ import { redactTexts } from "./runs/redacted-texts.ts";
 import { ResultStore } from "./runs/result-store.ts";
 import { RunRegistry } from "./runs/run-registry.ts";
 import type { RunStore } from "./runs/run-store.ts";
+import { DockerPlaces, toSeccompFile } from "./sandboxes/docker/docker-places.ts";
 import { LocalPlaces } from "./sandboxes/local/local-places.ts";
 import { UnisolatedPlaces } from "./sandboxes/local/unisolated-places.ts";
 import { PlaceList } from "./sandboxes/place-list.ts";
@@ -73,6 +74,7 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
     queue: settings.queue,
     ceiling: { wallMs: settings.wallMs, idleMs: settings.idleMs, steps: settings.steps },
     prepareMs: settings.prepareMs,
+    pids: settings.pids,
     workspaceBytes: settings.workspaceBytes,
     workspaceRoots: settings.workspaceRoots,
     protectedPaths: [
@@ -144,7 +146,17 @@ function toPlaces(settings: Settings, productDir: string): PlaceKind[] {
     uidBase: settings.uidBase,
     hidden: [settings.home, settings.configDir, ...settings.secretFiles],
   });
-  return settings.allowUnisolated ? [local, new UnisolatedPlaces(common)] : [local];
+  const docker = new DockerPlaces({
+    host: settings.dockerHost,
+    image: settings.image,
+    runtime: settings.runtime,
+    limits: { cpus: settings.cpus, memoryBytes: settings.memory },
+    instance: common.instance,
+    version: readVersion(),
+    seccompFile: toSeccompFile(productDir),
+  });
+  const isolated = settings.sandbox === "local" ? [local] : [docker, local];
+  return settings.allowUnisolated ? [...isolated, new UnisolatedPlaces(common)] : isolated;
 }
 
 async function openResults(directory: string): Promise<ResultStore> {

@@ -32,6 +32,7 @@ export type RegistryOptions = {
   readonly queue: number;
   readonly ceiling: { readonly wallMs: number; readonly idleMs: number; readonly steps: number };
   readonly prepareMs: number;
+  readonly pids: number;
   readonly workspaceBytes: number;
   readonly workspaceRoots: readonly string[];
   readonly protectedPaths: readonly string[];
@@ -69,12 +70,12 @@ export class RunRegistry implements RunStore {
     // What can never work is told as such, also by a service that is busy.
     const harness = this.#findHarness(request);
     const profile = resolveProfile(request, options.profiles);
-    const place = options.places.choose(request.sandbox);
+    const place = await options.places.choose(request.sandbox);
     this.#refuseWhenFull();
     this.#accepting += 1;
     try {
       const id = createRunId();
-      const spec = await toSandboxSpec(id, request, profile, options);
+      const spec = await toSandboxSpec(id, request, profile, place.kind, options);
       const secrets = options.guardSecrets(toSecrets(request, profile));
       const run = new ActiveRun({
         id,
@@ -161,6 +162,7 @@ export class RunRegistry implements RunStore {
       () => ({ ok: true, detail: "can be written" }),
       () => ({ ok: false, detail: "cannot be written" }),
     );
+    await places.look();
     const inForce = places.inForce;
     const checks = {
       accepting: { ok: !this.#draining, detail: this.#draining ? "shutting down" : "accepting runs" },

@@ -2,13 +2,14 @@
 import { realpath } from "node:fs/promises";
 import { isAbsolute, relative } from "node:path";
 import type { RunRequest } from "#contract/run";
+import type { SandboxKind } from "#contract/sandbox";
 import type { Profile } from "../agents/profile.ts";
 import { Fault } from "../kernel/fault.ts";
 import type { SandboxSpec } from "../sandboxes/sandbox.ts";
-
-const DEFAULT_PIDS = 512;
+import { toWorkspaceFiles } from "./run-input.ts";
 
 export type SpecLimits = {
+  readonly pids: number;
   readonly workspaceBytes: number;
   readonly workspaceRoots: readonly string[];
   /** Directories that no workspace may contain or lie in: the data directory, configuration. */
@@ -20,9 +21,11 @@ export async function toSandboxSpec(
   runId: string,
   request: RunRequest,
   profile: Profile,
+  kind: SandboxKind,
   limits: SpecLimits,
 ): Promise<SandboxSpec> {
-  refuseWhatIsNotEnforced(request);
+  refuseWhatIsNotEnforced(request, kind);
+  const { cpus, memory, pids } = request.sandbox;
   return {
     runId,
     requestedKind: request.sandbox.kind,
@@ -31,12 +34,23 @@ export async function toSandboxSpec(
         ? { kind: "bind", path: await toAllowedPath(request.workspace.path, limits) }
         : { kind: "scratch", bytes: limits.workspaceBytes },
     readOnly: request.role === "reader",
-    pids: Math.min(request.sandbox.pids ?? DEFAULT_PIDS, DEFAULT_PIDS),
+    pids: Math.min(pids ?? limits.pids, limits.pids),
+    ...(cpus === undefined ? {} : { cpus }),
+    ...(memory === undefined ? {} : { memoryBytes: toBytes(memory) }),
+    ...(request.role === "reader" ? { initialFiles: toWorkspaceFiles(request) } : {}),
     executable: profile.hasShell,
   };
 }
 
-function refuseWhatIsNotEnforced({ sandbox }: RunRequest): void {
+const UNITS: Record<string, number> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
+
+/** The contract has checked the form. */
+function toBytes(text: string): number {
+  const [, digits = "", unit = ""] = /^(\d+)([kmg]?)$/i.exec(text) ?? [];
+  return Number(digits) * (UNITS[unit.toLowerCase()] ?? 1);
+}
+
+function refuseWhatIsNotEnforced({ sandbox }: RunRequest, kind: SandboxKind): void {
   if (sandbox.network === "open") {
     throw new Fault(
       "forbidden",
@@ -47,8 +61,9 @@ function refuseWhatIsNotEnforced({ sandbox }: RunRequest): void {
     );
   }
   for (const name of ["image", "cpus", "memory"] as const) {
-    if (sandbox[name] === undefined) continue;
-    const message = `\`sandbox.${name}\` is not implemented yet: a local sandbox cannot enforce it`;
+    if (sandbox[name] === undefined || (kind === "docker" && name !== "image")) continue;
+    const why = name === "image" ? "is not implemented yet" : "cannot be enforced by a local sandbox";
+    const message = `\`sandbox.${name}\` ${why}`;
     throw new Fault("invalid_request", `The request is not valid: ${message}.`, {
       errors: [{ path: `/sandbox/${name}`, message }],
     });

@@ -1,7 +1,7 @@
 /** Holds a caller's own directory open from its check to its mount, so that what is mounted is what was checked. */
 import { constants } from "node:fs";
 import { open, readlink } from "node:fs/promises";
-import { Fault } from "../../kernel/fault.ts";
+import { Fault } from "../kernel/fault.ts";
 
 export interface BoundWorkspace extends AsyncDisposable {
   /** Leads to the open directory itself, whatever its name leads to by then. */
@@ -9,6 +9,8 @@ export interface BoundWorkspace extends AsyncDisposable {
   /** The directory's owner: whose identity the run gets, so that what it writes belongs to the caller. */
   readonly uid: number;
   readonly gid: number;
+  /** Device and inode, as `dev:ino`: what the guard must see inside. */
+  readonly id: string;
 }
 
 /** `path` is the real path that was allowed. Throws forbidden when another directory stands there by now, or root's. */
@@ -22,9 +24,10 @@ export async function openBoundWorkspace(path: string): Promise<BoundWorkspace> 
   const cwd = `/proc/${process.pid}/fd/${handle.fd}`;
   if ((await readlink(cwd)) !== path) throw moved();
   const { uid, gid } = await handle.stat();
+  const { dev, ino } = await handle.stat({ bigint: true });
   if (process.getuid?.() === 0) refuseRoot(uid, gid);
   const owned = held.move();
-  return { cwd, uid, gid, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { cwd, uid, gid, id: `${dev}:${ino}`, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 function refuseRoot(uid: number, gid: number): void {

@@ -1,11 +1,11 @@
 /** Opens a place, shakes hands with the guard inside it and makes the sandbox that everything above works with. */
-import { type Duplex, Readable } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
-import { pack } from "tar-stream";
 import { Cleared, GuardView } from "#contract/guard";
 import type { Receipt } from "#contract/sandbox";
 import { within } from "../kernel/deadline.ts";
 import { Fault } from "../kernel/fault.ts";
+import { toTar } from "./fill-tar.ts";
 import { GuardLink } from "./pipe/guard-link.ts";
 import type {
   FillFile,
@@ -78,7 +78,7 @@ class OpenSandbox implements Sandbox {
   }
 
   async fill(target: "workspace" | "home", files: readonly FillFile[]): Promise<void> {
-    if (files.length === 0) return;
+    if (files.length === 0 || (target === "workspace" && this.#place.isFilled === true)) return;
     await this.#link.askWithInput({ op: "fill", target }, toTar(files));
   }
 
@@ -147,15 +147,6 @@ class OpenSandbox implements Sandbox {
     this.#link.destroy();
     await this.#place[Symbol.asyncDispose]();
   }
-}
-
-function toTar(files: readonly FillFile[]): Readable {
-  const archive = pack();
-  for (const file of files) {
-    archive.entry({ name: file.path, mode: file.executable ? 0o755 : 0o644, type: "file" }, file.content);
-  }
-  archive.finalize();
-  return Readable.from(archive);
 }
 
 /** Drains a stream and keeps its end, so that a crash can be explained without keeping everything. */

@@ -8,16 +8,19 @@ const MEND =
   "user.max_user_namespaces), by installing util-linux, bash and perl, or, accepting runs without isolation, by " +
   "PILLION_ALLOW_UNISOLATED=true.";
 
-export class PlaceList {
-  readonly #probed: readonly { readonly place: PlaceKind; readonly probe: PlaceProbe }[];
-  readonly #operatorKind: "auto" | SandboxKind;
+type Probed = { readonly place: PlaceKind; probe: PlaceProbe };
 
-  private constructor(
-    probed: readonly { readonly place: PlaceKind; readonly probe: PlaceProbe }[],
-    operatorKind: "auto" | SandboxKind,
-  ) {
+export class PlaceList {
+  readonly #probed: readonly Probed[];
+  readonly #operatorKind: "auto" | SandboxKind;
+  /** What `auto` means is settled at the start: an engine that goes away must not make runs weaker. */
+  readonly #auto: "auto" | SandboxKind;
+
+  private constructor(probed: readonly Probed[], operatorKind: "auto" | SandboxKind) {
     this.#probed = probed;
     this.#operatorKind = operatorKind;
+    const strongest = probed.find(({ probe }) => probe.available)?.probe.kind;
+    this.#auto = operatorKind === "auto" ? (strongest ?? "auto") : operatorKind;
   }
 
   /** `places` in order of preference, strongest first. */
@@ -32,12 +35,20 @@ export class PlaceList {
 
   /** What `auto` takes, or null when no run can start here. */
   get inForce(): PlaceProbe | null {
-    return this.#find(this.#operatorKind)?.probe ?? null;
+    return this.#find(this.#auto)?.probe ?? null;
   }
 
-  /** Throws sandbox_unavailable for a kind that is not there, isolation_unavailable when there is none at all. */
-  choose(request: SandboxRequest): PlaceKind {
-    const kind = request.kind === "auto" ? this.#operatorKind : request.kind;
+  /** Asks again those whose engine may come and go. The kind that `auto` means stays what it was at the start. */
+  async look(): Promise<void> {
+    for (const probed of this.#probed) {
+      if (probed.place.mayChange) probed.probe = await probed.place.probe();
+    }
+  }
+
+  /** Throws sandbox_unavailable or image_missing for a kind that is not there, isolation_unavailable when none is. */
+  async choose(request: SandboxRequest): Promise<PlaceKind> {
+    await this.look();
+    const kind = request.kind === "auto" ? this.#auto : request.kind;
     if (this.#operatorKind !== "auto" && kind !== this.#operatorKind) {
       throw new Fault(
         "sandbox_unavailable",
@@ -46,11 +57,10 @@ export class PlaceList {
     }
     const found = this.#find(kind);
     if (found !== undefined) return found.place;
-    if (kind === "docker") {
-      throw new Fault(
-        "sandbox_unavailable",
-        "Docker sandboxes are not implemented yet; nothing weaker is taken instead.",
-      );
+    const wanted = this.#probed.find(({ probe }) => probe.kind === kind)?.probe;
+    if (kind === "docker" || wanted?.code !== undefined) {
+      const detail = wanted?.detail ?? "This service has no container engine.";
+      throw new Fault(wanted?.code ?? "sandbox_unavailable", `${detail} Nothing weaker is taken instead.`);
     }
     throw new Fault(
       "isolation_unavailable",

@@ -1,5 +1,6 @@
 /** The place where a run's processes live, as the conductor and the harness drivers see it. */
 import type { Duplex, Readable } from "node:stream";
+import type { FailureCode } from "#contract/failure";
 import type { GuardView } from "#contract/guard";
 import type { Exit, InlineFile } from "#contract/run";
 import type { Receipt, SandboxKind } from "#contract/sandbox";
@@ -14,6 +15,11 @@ export type SandboxSpec = {
   /** True for readers: nothing in the sandbox can write to the workspace once it is sealed. */
   readonly readOnly: boolean;
   readonly pids: number;
+  /** What the request wants lower than the operator's ceiling; only kinds that can limit these are asked. */
+  readonly cpus?: number;
+  readonly memoryBytes?: number;
+  /** A reader's files, for kinds that have to bring them in before the workspace is read-only. */
+  readonly initialFiles?: readonly FillFile[];
   /** False: nothing under the workspace, home or temp can be executed. */
   readonly executable: boolean;
 };
@@ -39,6 +45,8 @@ export type PlaceEnd = { readonly detail: string };
 export interface Place extends AsyncDisposable {
   readonly pipe: Duplex;
   readonly paths: SandboxPaths;
+  /** True where the spec's initial files are in the workspace already. */
+  readonly isFilled?: boolean;
   /** Resolves when the place has ended for whatever reason; never rejects. */
   readonly ended: Promise<PlaceEnd>;
   /** Takes the last rights away, and the workspace's writability if asked. Called once, before anything untrusted runs. */
@@ -54,11 +62,15 @@ export type PlaceProbe = {
   /** One sentence for logs and /v1/capabilities; says what would mend it when not available. */
   readonly detail: string;
   readonly missing: readonly string[];
+  /** Why it is not available; without it, isolation_unavailable. */
+  readonly code?: FailureCode;
 };
 
 /** A kind of sandbox that this host may offer. */
 export interface PlaceKind {
   readonly kind: SandboxKind;
+  /** True where what `probe` says may change while the service runs. */
+  readonly mayChange?: boolean;
   probe(): Promise<PlaceProbe>;
   /** Throws isolation_unavailable, sandbox_unavailable, forbidden. */
   open(spec: SandboxSpec, signal: AbortSignal): Promise<Place>;

@@ -1,4 +1,5 @@
 // Sandboxes for the behaviour suites: the real kinds of place, each with its own data directory, and the fake.
+import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -12,10 +13,11 @@ import {
   readChildPids,
   readProcessIds,
 } from "../../src/kernel/process-table.ts";
+import { DockerPlaces, type DockerPlacesOptions } from "../../src/sandboxes/docker/docker-places.ts";
 import { LocalPlaces } from "../../src/sandboxes/local/local-places.ts";
 import { UnisolatedPlaces } from "../../src/sandboxes/local/unisolated-places.ts";
 import { openSandbox } from "../../src/sandboxes/open-sandbox.ts";
-import type { PlaceKind, Sandbox, SandboxSpec } from "../../src/sandboxes/sandbox.ts";
+import type { FillFile, PlaceKind, Sandbox, SandboxSpec } from "../../src/sandboxes/sandbox.ts";
 import { FakeSandbox } from "../fakes/fake-sandbox.ts";
 
 export const PRODUCT_DIR = join(import.meta.dirname, "../../../../dist/product");
@@ -23,6 +25,8 @@ export const PRODUCT_DIR = join(import.meta.dirname, "../../../../dist/product")
 export type SandboxWishes = {
   readonly readOnly?: boolean;
   readonly executable?: boolean;
+  /** A reader's files, which some kinds have to bring in before. */
+  readonly files?: readonly FillFile[];
   readonly acceptDoor?: (connection: Duplex) => void;
   readonly productDir?: string;
   /** A caller's own directory as workspace. */
@@ -73,6 +77,77 @@ export const UNISOLATED: SandboxMaker = {
   open: (wishes) => openReal(wishes, (home, productDir) => new UnisolatedPlaces(toCommon(home, productDir))),
 };
 
+/** The engine that `npm test` has set up, with the image that it has built. */
+export function toDockerPlaces(instance: string, more: Partial<DockerPlacesOptions> = {}): DockerPlaces {
+  return new DockerPlaces({
+    host: readEngineHost(),
+    image: "pillion-agent:base",
+    runtime: "runc",
+    limits: { cpus: 4, memoryBytes: 2 * 1024 ** 3 },
+    instance,
+    version: "0.0.0",
+    seccompFile: join(PRODUCT_DIR, "docker/seccomp.json"),
+    ...more,
+  });
+}
+
+export const DOCKER: SandboxMaker = {
+  name: "the docker sandbox",
+  hasReaders: true,
+  async open(wishes = {}) {
+    const places = toDockerPlaces(`test${randomUUID().slice(0, 8)}`);
+    const runId = `run_${randomUUID()}`;
+    const refuse = (connection: Duplex): void => void connection.destroy();
+    const spec = toSpec(runId, wishes);
+    const signal = AbortSignal.timeout(20_000);
+    await places.probe();
+    const sandbox = await openSandbox(places, spec, wishes.acceptDoor ?? refuse, signal);
+    return {
+      sandbox,
+      token: runId,
+      async killGuard() {
+        const guard = await findGuardOf(docker(["inspect", "-f", "{{.State.Pid}}", toContainerName(runId)]));
+        if (guard === undefined || !killProcess(guard, "SIGKILL"))
+          throw new Error("there is no guard to kill");
+      },
+      readLeftovers: async () =>
+        docker(["ps", "-aq", "--filter", `label=org.pillion.run=${runId}`])
+          .split("\n")
+          .filter(Boolean),
+      [Symbol.asyncDispose]: () => sandbox.close(),
+    };
+
+    function toContainerName(run: string): string {
+      return docker(["ps", "-q", "--filter", `label=org.pillion.run=${run}`]);
+    }
+  },
+};
+
+/** The engine's init is the container's first process; the guard is its child. */
+async function findGuardOf(initPid: string): Promise<ProcessId | undefined> {
+  return (await readChildPids(Number(initPid)))[0];
+}
+
+let engine: { readonly [name: string]: string } | undefined;
+
+function readEngine(): { readonly [name: string]: string } {
+  const script = join(import.meta.dirname, "../../../../scripts/engine.sh");
+  engine ??= Object.fromEntries(
+    execFileSync("bash", ["-c", `eval "$(${script} env)" && env`], { encoding: "utf8" })
+      .split("\n")
+      .map((line) => [line.slice(0, line.indexOf("=")), line.slice(line.indexOf("=") + 1)]),
+  );
+  return engine;
+}
+
+export function readEngineHost(): string {
+  return readEngine().DOCKER_HOST ?? "";
+}
+
+export function docker(args: readonly string[]): string {
+  return execFileSync("docker", args, { encoding: "utf8", env: readEngine() }).trim();
+}
+
 export const FAKE: SandboxMaker = {
   name: "the fake",
   hasReaders: false,
@@ -106,6 +181,7 @@ export function toSpec(runId: string, wishes: SandboxWishes = {}): SandboxSpec {
         ? { kind: "scratch", bytes: wishes.workspaceBytes ?? 16 * 1024 * 1024 }
         : { kind: "bind", path: wishes.path },
     readOnly: wishes.readOnly ?? false,
+    ...(wishes.files === undefined ? {} : { initialFiles: wishes.files }),
     pids: wishes.pids ?? 128,
     executable: wishes.executable ?? false,
   };

@@ -170,7 +170,7 @@ export function behavesAsSandbox(maker: SandboxMaker): void {
       await using control = await maker.open();
       await control.sandbox.seal();
       expect(await text((await startNode(control.sandbox, script)).stdio)).toBe("written");
-      await using opened = await maker.open({ readOnly: true });
+      await using opened = await maker.open({ readOnly: true, files: [README] });
       await opened.sandbox.fill("workspace", [README]);
       await opened.sandbox.seal();
       expect(await text((await startNode(opened.sandbox, script)).stdio)).toBe("EROFS");

@@ -1,4 +1,4 @@
-import { FAKE, LOCAL, UNISOLATED } from "./open-places.ts";
+import { DOCKER, FAKE, LOCAL, UNISOLATED } from "./open-places.ts";
 import { behavesAsSandbox } from "./sandbox-behaviour.ts";
 
-for (const maker of [FAKE, LOCAL, UNISOLATED]) behavesAsSandbox(maker);
+for (const maker of [FAKE, LOCAL, UNISOLATED, DOCKER]) behavesAsSandbox(maker);

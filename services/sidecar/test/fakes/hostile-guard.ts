@@ -28,6 +28,7 @@ const VIEW: GuardView = {
   interfaces: ["lo"],
   systemWritable: false,
   workspaceWritable: true,
+  workspaceId: "1:1",
 };
 
 const RECEIPT: Receipt = {

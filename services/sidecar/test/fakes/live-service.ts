@@ -50,6 +50,7 @@ export async function openLiveService(options: ProgramOptions = {}): Promise<Liv
     TMPDIR: tmp,
     PILLION_HOME: home,
     PILLION_PORT: "0",
+    PILLION_SANDBOX: "local", // whatever else the machine has
     PILLION_LOG_LEVEL: "info",
     PILLION_MODEL_RETRIES: "0",
     ...options.env,
@@ -100,7 +101,7 @@ export function startProgram(args: readonly string[], options: LineOptions = {})
   const tmp = options.tmp ?? tmpdir();
   const [file, ...before] = options.command ?? COMMAND;
   const child = spawn(file, [...before, ...args], {
-    env: { ...toCleanEnv(tmp), TMPDIR: tmp, ...options.env },
+    env: { ...toCleanEnv(tmp), TMPDIR: tmp, PILLION_SANDBOX: "local", ...options.env },
   });
   child.stdin.on("error", () => undefined); // a program that never reads
   return { child, ended: toEnd(child) };

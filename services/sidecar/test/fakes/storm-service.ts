@@ -46,6 +46,7 @@ export function startStormService(
       PATH: process.env.PATH,
       PILLION_HOME: home,
       PILLION_PORT: "0",
+      PILLION_SANDBOX: "local",
       PILLION_UID_BASE: String(uidBase),
       ...env,
     },

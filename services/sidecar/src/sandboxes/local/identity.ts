@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { Fault } from "../../kernel/fault.ts";
-import type { BoundWorkspace } from "./bound-workspace.ts";
+import type { BoundWorkspace } from "../bound-workspace.ts";
 
 const MAX_TRIES = 65_536;
 

@@ -37,9 +37,12 @@ class Kind implements PlaceKind {
 const asking = (kind: SandboxRequest["kind"]): SandboxRequest => ({ kind, network: "none" });
 
 /** The failure that a choice ends with. */
-function refusal(places: PlaceList, kind: SandboxRequest["kind"]): { code: string; message: string } {
+async function refusal(
+  places: PlaceList,
+  kind: SandboxRequest["kind"],
+): Promise<{ code: string; message: string }> {
   try {
-    places.choose(asking(kind));
+    await places.choose(asking(kind));
   } catch (error) {
     if (error instanceof Fault) return { code: error.code, message: error.message };
     throw error;
@@ -70,7 +73,7 @@ test("auto takes the first that is available, as the list has the strongest firs
     new Kind("local", { isolated: false }),
   ];
   const all = await PlaceList.probe([docker, local, unisolated], "auto");
-  expect(all.choose(asking("auto"))).toBe(docker);
+  expect(await all.choose(asking("auto"))).toBe(docker);
   expect(all.inForce).toBe(docker.facts);
   expect(all.probes).toEqual([docker.facts, local.facts, unisolated.facts]);
 });
@@ -80,25 +83,25 @@ test("auto goes on to the next where one is not available, and the one without i
   const [local, gone] = [new Kind("local"), new Kind("local", { available: false })];
   const unisolated = new Kind("local", { isolated: false });
   const second = await PlaceList.probe([docker, local, unisolated], "auto");
-  expect(second.choose(asking("auto"))).toBe(local);
+  expect(await second.choose(asking("auto"))).toBe(local);
   expect(second.inForce).toBe(local.facts);
   const last = await PlaceList.probe([docker, gone, unisolated], "auto");
-  expect(last.choose(asking("auto"))).toBe(unisolated);
+  expect(await last.choose(asking("auto"))).toBe(unisolated);
   expect(last.inForce).toBe(unisolated.facts);
 });
 
 test("a request gets the kind it names, also where a stronger one is there", async () => {
   const [docker, local] = [new Kind("docker"), new Kind("local")];
   const places = await PlaceList.probe([docker, local], "auto");
-  expect(places.choose(asking("local"))).toBe(local);
-  expect(places.choose(asking("docker"))).toBe(docker);
+  expect(await places.choose(asking("local"))).toBe(local);
+  expect(await places.choose(asking("docker"))).toBe(docker);
 });
 
 test("an operator's kind is kept to, also where a stronger one is there", async () => {
   const [docker, local] = [new Kind("docker"), new Kind("local")];
   const places = await PlaceList.probe([docker, local], "local");
-  expect(places.choose(asking("auto"))).toBe(local);
-  expect(places.choose(asking("local"))).toBe(local);
+  expect(await places.choose(asking("auto"))).toBe(local);
+  expect(await places.choose(asking("local"))).toBe(local);
   expect(places.inForce).toBe(local.facts);
 });
 
@@ -109,7 +112,7 @@ test.each([
   "where the operator allows only %s, a request for %s is sandbox_unavailable",
   async (operator, asked) => {
     const places = await PlaceList.probe([new Kind("docker"), new Kind("local")], operator);
-    expect(refusal(places, asked)).toEqual({
+    expect(await refusal(places, asked)).toEqual({
       code: "sandbox_unavailable",
       message: `The operator's setting allows only ${operator} sandboxes.`,
     });
@@ -122,10 +125,10 @@ test.each([
 ])("docker that %s is never answered with local", async (_what, docker) => {
   const [local, unisolated] = [new Kind("local"), new Kind("local", { isolated: false })];
   const open = await PlaceList.probe([...docker, local, unisolated], "auto");
-  expect(refusal(open, "docker").code).toBe("sandbox_unavailable");
-  expect(open.choose(asking("auto"))).toBe(local); // the control: local was there to be taken
+  expect((await refusal(open, "docker")).code).toBe("sandbox_unavailable");
+  expect(await open.choose(asking("auto"))).toBe(local); // the control: local was there to be taken
   const bound = await PlaceList.probe([...docker, local, unisolated], "docker");
-  expect(refusal(bound, "auto").code).toBe("sandbox_unavailable");
+  expect((await refusal(bound, "auto")).code).toBe("sandbox_unavailable");
   expect(bound.inForce).toBeNull();
 });
 
@@ -134,8 +137,8 @@ test.each([
   ["the only kind is not available", [new Kind("local", { available: false, isolated: false })]],
 ])("where %s, a run is isolation_unavailable and told every way to mend it", async (_what, kinds) => {
   const places = await PlaceList.probe(kinds, "auto");
-  expectWays(refusal(places, "auto"));
-  expectWays(refusal(places, "local"));
+  expectWays(await refusal(places, "auto"));
+  expectWays(await refusal(places, "local"));
   expect(places.inForce).toBeNull();
 });
 

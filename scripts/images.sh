@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Builds our images on the engine that is up (scripts/engine.sh): scripts/images.sh [target…]; without targets, those of the tests.
+# Where this machine's network needs a certificate authority of its own (NODE_EXTRA_CA_CERTS), the build gets it as a
+# secret: it is in no layer, and elsewhere it is not there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+environment=$(scripts/engine.sh env)
+eval "$environment"
+[ $# -gt 0 ] || set -- base
+authority=${NODE_EXTRA_CA_CERTS:-/dev/null}
+version=$(node -p 'require("./package.json").version')
+for target in "$@"; do
+  DOCKER_BUILDKIT=1 docker build --quiet --file docker/agent.Dockerfile --target "$target" \
+    --secret "id=extra_ca,src=$authority" --build-arg "VERSION=$version" --tag "pillion-agent:$target" . >/dev/null
+  printf 'built pillion-agent:%s\n' "$target"
+done

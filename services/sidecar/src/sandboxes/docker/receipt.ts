@@ -1,0 +1,128 @@
+/** Compares what was asked of the engine with what the running container has; weaker is refused. Pure. */
+import type { ContainerCreateOptions, ContainerInspectInfo } from "dockerode";
+import type { GuardView } from "#contract/guard";
+import type { Receipt } from "#contract/sandbox";
+import { Fault } from "../../kernel/fault.ts";
+import type { SandboxSpec } from "../sandbox.ts";
+import type { ContainerLimits } from "./container-spec.ts";
+
+const NONE = /^0*$/;
+
+/** What the engine did not do as it was told, in words; empty is as it must be. */
+export function findWeaker(asked: ContainerCreateOptions, got: ContainerInspectInfo): string[] {
+  const [wanted, has] = [asked.HostConfig ?? {}, got.HostConfig];
+  const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
+  const checks: [string, boolean][] = [
+    [
+      "no network",
+      has.NetworkMode === "none" &&
+        Object.keys(got.NetworkSettings.Networks).every((name) => name === "none"),
+    ],
+    [
+      "no published port",
+      Object.keys(got.NetworkSettings.Ports ?? {}).length === 0 && has.PublishAllPorts !== true,
+    ],
+    ["a read-only root", has.ReadonlyRootfs === true],
+    ["no capabilities", same(has.CapDrop, ["ALL"]) && (has.CapAdd ?? []).length === 0],
+    ["no new privileges and our seccomp profile", same(has.SecurityOpt, wanted.SecurityOpt)],
+    ["no privileged mode", has.Privileged === false],
+    ["no device of the host", (has.Devices ?? []).length === 0],
+    [
+      "no namespace of the host",
+      [has.PidMode, has.UTSMode, has.UsernsMode].every((mode) => mode !== "host") &&
+        has.IpcMode === "private",
+    ],
+    ["the cpu limit", has.NanoCpus === wanted.NanoCpus],
+    ["the memory limit", has.Memory === wanted.Memory && has.MemorySwap === wanted.MemorySwap],
+    ["the pids limit", has.PidsLimit === wanted.PidsLimit],
+    ["the ulimits", same(sortByName(has.Ulimits), sortByName(wanted.Ulimits))],
+    ["the bounds of temp, home and workspace", same(sortEntries(has.Tmpfs), sortEntries(wanted.Tmpfs))],
+    ["an unprivileged user", got.Config.User === asked.User && !/^0(:|$)/.test(got.Config.User)],
+    ["an init", has.Init === true],
+    ["a bounded log", has.LogConfig?.Type === "none"],
+    ["only the mounts of the run", sameMounts(asked, got)],
+    ["the runtime", has.Runtime === wanted.Runtime],
+  ];
+  return checks.flatMap(([name, holds]) => (holds ? [] : [name]));
+}
+
+function sortEntries(map: Readonly<Record<string, string>> | undefined): unknown {
+  return Object.entries(map ?? {}).toSorted(([a], [b]) => a.localeCompare(b));
+}
+
+function sortByName(limits: ContainerInspectInfo["HostConfig"]["Ulimits"]): unknown {
+  return (limits ?? [])
+    .map(({ Name, Soft, Hard }) => [Name, Soft, Hard])
+    .toSorted((a, b) => String(a[0]).localeCompare(String(b[0])));
+}
+
+function sameMounts(asked: ContainerCreateOptions, got: ContainerInspectInfo): boolean {
+  const wanted = (asked.HostConfig?.Mounts ?? []).map(
+    ({ Target, ReadOnly }) => `${Target} ${ReadOnly ? "ro" : "rw"}`,
+  );
+  const has = got.Mounts.filter(({ Type }) => String(Type) !== "tmpfs").map(
+    ({ Destination, RW }) => `${Destination} ${RW ? "rw" : "ro"}`,
+  );
+  return (
+    JSON.stringify(has.toSorted()) === JSON.stringify(wanted.toSorted()) &&
+    (got.HostConfig.Binds ?? []).length === 0
+  );
+}
+
+export type ReceiptFacts = {
+  readonly spec: SandboxSpec;
+  readonly limits: ContainerLimits;
+  readonly runtime: string;
+  readonly image: string;
+  readonly user: { readonly uid: number; readonly gid: number };
+};
+
+/** Throws isolation_unavailable, naming what the guard does not see around itself. */
+export function toDockerReceipt(view: GuardView, facts: ReceiptFacts): Receipt {
+  const { spec, limits, user } = facts;
+  const weak = [
+    ...(NONE.test(view.capEff) && NONE.test(view.capPrm) && NONE.test(view.capBnd)
+      ? []
+      : ["no capabilities"]),
+    ...(view.noNewPrivs ? [] : ["no_new_privs"]),
+    ...(view.interfaces.every((name) => name === "lo") ? [] : ["no interface but loopback"]),
+    ...(view.systemWritable ? ["read-only system directories"] : []),
+    ...(view.uid === user.uid && view.gid === user.gid ? [] : ["an unprivileged user"]),
+  ];
+  if (weak.length > 0) throw toWeakFault(weak);
+  return {
+    kind: "docker",
+    isolated: true,
+    requested: { kind: spec.requestedKind, network: "none" },
+    namespaces: ["pid", "mnt", "ipc", "net", "uts"],
+    network: "none",
+    egressEnforced: true,
+    user,
+    capabilities: [],
+    noNewPrivileges: true,
+    readOnlySystem: true,
+    workspace: spec.readOnly ? "read-only" : "read-write",
+    limits: {
+      cpus: limits.cpus,
+      memoryBytes: limits.memoryBytes,
+      pids: limits.pids,
+      ...(spec.workspace.kind === "scratch" ? { workspaceBytes: spec.workspace.bytes } : {}),
+      image: facts.image,
+      runtime: facts.runtime,
+      executable: toExecutable(spec),
+    },
+    missing: facts.runtime === "runc" ? ["a kernel of its own: containers share the host's"] : [],
+  };
+}
+
+/** Engines cannot mount a directory of the host without its right to execute. */
+function toExecutable(spec: SandboxSpec): string {
+  if (spec.executable) return "workspace, home and temp";
+  return spec.workspace.kind === "bind"
+    ? "the workspace, which is a directory of the host"
+    : "nothing outside the image";
+}
+
+export function toWeakFault(weak: readonly string[]): Fault {
+  return new Fault("isolation_unavailable", `The container would lack: ${weak.join(", ")}.`);
+}
