@@ -26,6 +26,16 @@ export type ListenOptions = {
   readonly port: number;
   readonly maxBodyBytes: number;
   readonly log: HttpLog;
+  readonly timeouts?: ListenTimeouts;
+};
+
+export type ListenTimeouts = {
+  /** Most time for a request's headers to arrive. */
+  readonly headersMs: number;
+  /** Most time for all of a request to arrive. */
+  readonly requestMs: number;
+  /** How often the two are looked at. */
+  readonly checkMs: number;
 };
 
 export type Listening = {
@@ -35,10 +45,9 @@ export type Listening = {
 };
 
 /** Node's own defaults leave a slow sender 90 s. */
+const TIMEOUTS: ListenTimeouts = { headersMs: 8_000, requestMs: 30_000, checkMs: 1_000 };
+
 const LIMITS = {
-  headersTimeout: 8_000,
-  requestTimeout: 30_000,
-  connectionsCheckingInterval: 1_000,
   keepAliveTimeout: 65_000,
   maxHeaderSize: 16 * 1024,
   requireHostHeader: false, // ours answers with a problem, and lets probes come without
@@ -48,7 +57,13 @@ const SWEEP_MS = 50;
 
 /** Rejects with Node's own error when the address cannot be had. */
 export async function listen(options: ListenOptions): Promise<Listening> {
-  const server = createServer(LIMITS);
+  const { headersMs, requestMs, checkMs } = options.timeouts ?? TIMEOUTS;
+  const server = createServer({
+    ...LIMITS,
+    headersTimeout: headersMs,
+    requestTimeout: requestMs,
+    connectionsCheckingInterval: checkMs,
+  });
   answerRequests(server, options);
   answerBrokenRequests(server, options.log);
   server.listen(options.port, options.host);
