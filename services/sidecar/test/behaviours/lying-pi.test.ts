@@ -6,7 +6,7 @@ import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, onTestFinished, test } from "vitest";
 import type { HarnessClaim, StartedHarness } from "../../src/harnesses/harness.ts";
-import { PiHarness } from "../../src/harnesses/pi/pi-harness.ts";
+import { type PiDeadlines, PiHarness } from "../../src/harnesses/pi/pi-harness.ts";
 import type { Sandbox } from "../../src/sandboxes/sandbox.ts";
 import { LOCAL, PRODUCT_DIR } from "./open-places.ts";
 
@@ -17,7 +17,7 @@ const PROGRAM = readFileSync(join(import.meta.dirname, "../fixtures/lying-pi.js"
 type Opened = AsyncDisposable & { readonly started: StartedHarness; readonly sandbox: Sandbox };
 
 /** `lie` is the text of a function that runs inside the sandbox. */
-async function openLyingPi(lie: string): Promise<Opened> {
+async function openLyingPi(lie: string, deadlines?: PiDeadlines): Promise<Opened> {
   const productDir = mkdtempSync(join(tmpdir(), "pillion-product-"));
   onTestFinished(() => rmSync(productDir, { recursive: true, force: true }));
   for (const part of ["guard", "extension", `${PACKAGE}/package.json`]) {
@@ -29,7 +29,7 @@ async function openLyingPi(lie: string): Promise<Opened> {
   const opened = await LOCAL.open({ productDir });
   await opened.sandbox.seal();
   const options = { tools: ["read"] as const, signal: AbortSignal.timeout(20_000) };
-  const started = await new PiHarness(productDir).start(opened.sandbox, options);
+  const started = await new PiHarness(productDir, 0, deadlines).start(opened.sandbox, options);
   return { started, sandbox: opened.sandbox, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() };
 }
 
@@ -145,4 +145,43 @@ test("a program that floods waits for its reader, and is stopped in good order a
   expect(sent).toBeGreaterThan(20); // the probe does fill what it may
   expect(sent).toBeLessThan(60);
   expect(await opened.started.stop()).toMatchObject({ method: "graceful" });
+});
+
+const NEVER_MS = 60_000; // longer than a test may take
+const DEAF = `process.on("SIGTERM", () => undefined); for (;;);`;
+
+test.each([
+  ["answers nothing at all", "() => ({ ignores: () => true })", "graceful", { code: 0, signal: null }],
+  ["never comes to answer", "() => { for (;;); }", "graceful", { code: null, signal: "SIGTERM" }],
+  ["is deaf to a SIGTERM too", `() => { ${DEAF} }`, "killed", { code: null, signal: "SIGKILL" }],
+])("a program that %s has not started in time, and can be stopped", async (_what, lie, method, exit) => {
+  await using opened = await openLyingPi(lie, { startMs: 500, claimMs: NEVER_MS });
+  await expect(opened.started.claim(CLAIM)).rejects.toMatchObject({
+    code: "harness_not_started",
+    message: "Pi did not start in time.",
+  });
+  expect(await opened.started.stop()).toEqual({ method, exit: { ...exit, oom: false } });
+  expect(await opened.sandbox.clear()).toBe(0);
+});
+
+test.each([
+  ["is silent before the claim", `({ type }) => type === "get_commands"`],
+  ["never answers the claim", `({ type }) => type === "prompt"`],
+  ["takes the claim and never proves it", `claimed("get_commands")`],
+  ["proves the claim and never tells its model", `({ type }) => type === "get_state"`],
+])("a program that %s breaks the protocol in time, and can be stopped", async (_what, ignores) => {
+  const claimed = `const claimed = (wanted) => {
+    let isClaimed = false;
+    return ({ type }) => { isClaimed ||= type === "prompt"; return isClaimed && type === wanted; };
+  };`;
+  const lie = `() => { ${claimed} return { ignores: ${ignores} }; }`;
+  await using opened = await openLyingPi(lie, { startMs: NEVER_MS, claimMs: 500 });
+  await expect(opened.started.claim(CLAIM)).rejects.toMatchObject({
+    code: "harness_protocol",
+    message: "Pi did not take the claim in time.",
+  });
+  expect(await opened.started.stop()).toEqual({
+    method: "graceful",
+    exit: { code: 0, signal: null, oom: false },
+  });
 });

@@ -29,12 +29,19 @@ import { stopPi } from "./pi-stop.ts";
 const PACKAGE = "pi/node_modules/@earendil-works/pi-coding-agent";
 const CLI = `${PACKAGE}/dist/bundle/cli.js`;
 const EXTENSION = "extension/pillion.js";
-const START_MS = 20_000;
 /** Before the first retry; each later one waits twice as long. */
 const RETRY_DELAY_MS = 1_000;
-const CLAIM_MS = 10_000;
 /** A program may close its output and live on. */
 const EXIT_MS = 2_000;
+
+export type PiDeadlines = {
+  /** Most time until Pi's first answer. */
+  readonly startMs: number;
+  /** Most time for the claim and its proof. */
+  readonly claimMs: number;
+};
+
+const DEADLINES: PiDeadlines = { startMs: 20_000, claimMs: 10_000 };
 
 export class PiHarness implements Harness {
   readonly id = "pi";
@@ -42,15 +49,17 @@ export class PiHarness implements Harness {
   readonly #extension: Buffer;
   readonly #seed: readonly FillFile[];
   readonly #retries: number;
+  readonly #deadlines: PiDeadlines;
   #described: Promise<RunHarness> | undefined;
 
   /**
    * `productDir` holds pi/ and extension/ as the build made them. `retries`: how often a model call that failed for a
    * passing reason is made again. Throws harness_unavailable when the parts are not there.
    */
-  constructor(productDir: string, retries = 0) {
+  constructor(productDir: string, retries = 0, deadlines = DEADLINES) {
     this.#productDir = productDir;
     this.#retries = retries;
+    this.#deadlines = deadlines;
     if (!existsSync(join(productDir, CLI)) || !existsSync(join(productDir, EXTENSION))) {
       throw new Fault(
         "harness_unavailable",
@@ -67,6 +76,7 @@ export class PiHarness implements Harness {
   }
 
   async start(sandbox: Sandbox, options: StartOptions): Promise<StartedHarness> {
+    this.#refuseChangedBuild();
     const { paths } = sandbox;
     const extensionPath = `${paths.product}/${EXTENSION}`;
     const agentDir = `${paths.home}/.pi`;
@@ -86,9 +96,9 @@ export class PiHarness implements Harness {
         NO_COLOR: "1",
       },
     });
-    this.#refuseChangedBuild();
     const sha256 = toSha256(this.#extension);
-    return new StartedPi(process, sandbox, harness, sha256, extensionPath, this.#retries > 0);
+    const retries = this.#retries > 0;
+    return new StartedPi(process, sandbox, harness, sha256, extensionPath, retries, this.#deadlines);
   }
 
   /** Throws harness_unavailable where another build took the place of the one that this service was started with. */
@@ -163,6 +173,7 @@ class StartedPi implements StartedHarness, OpenHarness {
   readonly #rpc: PiRpc;
   readonly #extensionPath: string;
   readonly #retries: boolean;
+  readonly #deadlines: PiDeadlines;
   #claimed = false;
   #stopping: Promise<HarnessStop> | undefined;
 
@@ -173,6 +184,7 @@ class StartedPi implements StartedHarness, OpenHarness {
     extensionSha256: string,
     extensionPath: string,
     retries: boolean,
+    deadlines: PiDeadlines,
   ) {
     this.#process = process;
     this.#sandbox = sandbox;
@@ -180,6 +192,7 @@ class StartedPi implements StartedHarness, OpenHarness {
     this.extensionSha256 = extensionSha256;
     this.#extensionPath = extensionPath;
     this.#retries = retries;
+    this.#deadlines = deadlines;
     this.#rpc = new PiRpc(process);
   }
 
@@ -189,8 +202,9 @@ class StartedPi implements StartedHarness, OpenHarness {
     const claim = toClaim(wanted);
     // The first answer says that Pi is up; until then the time is the start's.
     const started = this.#rpc.ask({ type: "set_auto_retry", enabled: this.#retries });
-    await this.#orExit(START_MS, started, "harness_not_started", "Pi did not start");
-    await this.#orExit(CLAIM_MS, this.#open(claim), "harness_protocol", "Pi did not take the claim");
+    const { startMs, claimMs } = this.#deadlines;
+    await this.#orExit(startMs, started, "harness_not_started", "Pi did not start");
+    await this.#orExit(claimMs, this.#open(claim), "harness_protocol", "Pi did not take the claim");
     return this;
   }
 
