@@ -7,35 +7,43 @@ import { expect, onTestFinished, test } from "vitest";
 import type { EventBody } from "#contract/event";
 import type { Harness, HarnessClaim, PromptEnd, StartedHarness } from "../../src/harnesses/harness.ts";
 import { PiHarness } from "../../src/harnesses/pi/pi-harness.ts";
+import { Fault } from "../../src/kernel/fault.ts";
+import { killProcess, readChildPids } from "../../src/kernel/process-table.ts";
 import type { Sandbox } from "../../src/sandboxes/sandbox.ts";
-import { FakeHarness } from "../fakes/fake-harness.ts";
+import { FakeHarness, type FakeModel } from "../fakes/fake-harness.ts";
 import { FakeSandbox } from "../fakes/fake-sandbox.ts";
-import { LOCAL, PRODUCT_DIR } from "./open-places.ts";
+import { findGuard, LOCAL, PRODUCT_DIR } from "./open-places.ts";
 
 const TEXT = "Good day.";
+const GRACEFUL = { method: "graceful", exit: { code: 0, signal: null, oom: false } };
 
 type Opened = AsyncDisposable & {
   readonly started: StartedHarness;
   readonly sandbox: Sandbox;
   /** How many connections reached the door. */
   readonly calls: () => number;
+  /** Kills the harness's process from outside. */
+  readonly die: () => Promise<void>;
 };
 
-const MAKERS: readonly { name: string; open(productDir?: string): Promise<Opened> }[] = [
+type Wishes = { readonly model?: FakeModel; readonly productDir?: string };
+
+const MAKERS: readonly { name: string; open(wishes?: Wishes): Promise<Opened> }[] = [
   {
     name: "the fake",
-    async open() {
+    async open({ model } = {}) {
       const sandbox = new FakeSandbox();
-      const started = await new FakeHarness(TEXT).start();
-      return { started, sandbox, calls: () => 0, [Symbol.asyncDispose]: () => sandbox.close() };
+      const started = await new FakeHarness(TEXT, model).start();
+      const die = async () => started.die();
+      return { started, sandbox, calls: () => 0, die, [Symbol.asyncDispose]: () => sandbox.close() };
     },
   },
   { name: "Pi", open: openPi },
 ];
 
-async function openPi(productDir = PRODUCT_DIR): Promise<Opened> {
+async function openPi({ model: kind = "answers", productDir = PRODUCT_DIR }: Wishes = {}): Promise<Opened> {
   let calls = 0;
-  const model = openModel();
+  const model = openModel(kind);
   const opened = await LOCAL.open({
     productDir,
     acceptDoor: (connection) => {
@@ -53,18 +61,28 @@ async function openPi(productDir = PRODUCT_DIR): Promise<Opened> {
     started,
     sandbox: opened.sandbox,
     calls: () => calls,
+    async die() {
+      const guard = await findGuard(opened.token);
+      const [pi] = guard === undefined ? [] : await readChildPids(guard.pid);
+      if (pi === undefined || !killProcess(pi, "SIGKILL")) throw new Error("there is no Pi to kill");
+    },
     [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
   };
 }
 
 /** Speaks chat completions on connections that are handed to it; it has no port. */
-function openModel(): Server {
+function openModel(kind: FakeModel): Server {
   return createServer((request, response) => {
     request.resume().once("end", () => {
+      if (kind === "fails") {
+        response.writeHead(401, { "content-type": "application/json" });
+        return response.end(JSON.stringify({ error: { message: "Incorrect API key provided." } }));
+      }
       const chunk = (delta: object, finish: string | null) =>
         `data: ${JSON.stringify({ id: "c", object: "chat.completion.chunk", model: "m", choices: [{ index: 0, delta, finish_reason: finish }] })}\n\n`;
       response.writeHead(200, { "content-type": "text/event-stream" });
-      response.end(
+      if (kind === "hangs") return response.flushHeaders();
+      return response.end(
         `${chunk({ role: "assistant", content: TEXT }, null)}${chunk({}, "stop")}data: [DONE]\n\n`,
       );
     });
@@ -124,9 +142,52 @@ for (const { name, open } of MAKERS) {
     await using opened = await open();
     const harness = await opened.started.claim(toClaim(opened.sandbox));
     const first = await opened.started.stop();
-    expect(first).toEqual({ method: "graceful", exit: { code: 0, signal: null, oom: false } });
+    expect(first).toEqual(GRACEFUL);
     expect(await opened.started.stop()).toEqual(first);
     await expect(runToEnd(harness.prompt("Hello"))).rejects.toMatchObject({ code: "harness_crashed" });
+  });
+
+  test(`${name}: a model that fails ends the prompt with its failure, and the harness lives on`, async () => {
+    await using opened = await open({ model: "fails" });
+    const harness = await opened.started.claim(toClaim(opened.sandbox));
+    const { seen, end } = await runToEnd(harness.prompt("Hello"));
+    expect(end).toEqual({ output: null, stopReason: "error", failure: expect.any(Fault) });
+    expect(end.failure).toMatchObject({
+      code: "model_refused",
+      message: expect.stringContaining("The model call failed (HTTP 401)"),
+      retryable: false,
+    });
+    expect(seen.filter(({ type }) => type === "message")).toEqual([
+      { type: "message", role: "user", text: "Hello" },
+    ]);
+    expect(await opened.started.stop()).toEqual(GRACEFUL);
+  });
+
+  test(`${name}: a process that dies during a prompt ends it as harness_crashed, and its exit is told`, async () => {
+    await using opened = await open({ model: "hangs" });
+    const harness = await opened.started.claim(toClaim(opened.sandbox));
+    const events = harness.prompt("Hello");
+    expect(await events.next()).toMatchObject({ value: { type: "message", role: "user" } });
+    const end = runToEnd(events);
+    end.catch(() => undefined); // looked at below
+    await opened.die();
+    await expect(end).rejects.toMatchObject({ code: "harness_crashed" });
+    expect(await opened.started.stop()).toEqual({
+      method: "graceful", // nothing was left to be killed
+      exit: { code: null, signal: "SIGKILL", oom: false },
+    });
+    await expect(runToEnd(harness.prompt("Again"))).rejects.toMatchObject({ code: "harness_crashed" });
+  });
+
+  test(`${name}: a stop during a prompt ends the prompt, and tells how`, async () => {
+    await using opened = await open({ model: "hangs" });
+    const harness = await opened.started.claim(toClaim(opened.sandbox));
+    const events = harness.prompt("Hello");
+    expect(await events.next()).toMatchObject({ value: { type: "message", role: "user" } });
+    const end = runToEnd(events);
+    end.catch(() => undefined); // looked at below
+    expect(await opened.started.stop()).toEqual(GRACEFUL);
+    await expect(end).rejects.toMatchObject({ code: "harness_crashed" });
   });
 }
 
@@ -142,7 +203,7 @@ function copyProduct(extension: string): string {
 }
 
 test("S1.8: an extension that does nothing is noticed before anything is said to Pi, and no model is called", async () => {
-  await using opened = await openPi(copyProduct("export default function () {}\n"));
+  await using opened = await openPi({ productDir: copyProduct("export default function () {}\n") });
   await expect(opened.started.claim(toClaim(opened.sandbox))).rejects.toMatchObject({
     code: "extension_missing",
   });
@@ -150,7 +211,7 @@ test("S1.8: an extension that does nothing is noticed before anything is said to
 });
 
 test("S1.8: an extension that cannot be loaded ends Pi at its start, and no model is called", async () => {
-  await using opened = await openPi(copyProduct("throw new Error('broken')\n"));
+  await using opened = await openPi({ productDir: copyProduct("throw new Error('broken')\n") });
   await expect(opened.started.claim(toClaim(opened.sandbox))).rejects.toMatchObject({
     code: "harness_not_started",
   });
