@@ -64,6 +64,8 @@ export const GuardNotice = z.discriminatedUnion("kind", [
     kind: z.literal("exited"),
     code: z.int().nullable(),
     signal: z.string().max(16).nullable(),
+    /** The kernel killed it, or one of its own, for want of memory. */
+    oom: z.boolean(),
   }),
 ]);
 export type GuardNotice = z.infer<typeof GuardNotice>;

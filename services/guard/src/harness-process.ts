@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { PIPE_PATHS } from "#contract/pipe";
 import type { Link } from "./link.ts";
+import { readOomKills } from "./memory-events.ts";
 
 export type StartOptions = {
   readonly program: string;
@@ -60,5 +61,9 @@ function carry(child: ChildProcess, link: Link): void {
   stderr.pipe(errors);
   errors.resume();
   // "close" would wait for grandchildren that hold the descriptors; the exit is what matters.
-  child.once("exit", (code, signal) => link.tell({ kind: "exited", code, signal }));
+  child.once("exit", async (code, signal) => {
+    // One that ended by itself was not killed, whatever became of its children.
+    const oom = signal === "SIGKILL" && (await readOomKills()) > 0;
+    link.tell({ kind: "exited", code, signal, oom });
+  });
 }

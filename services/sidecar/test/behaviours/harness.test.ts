@@ -173,7 +173,7 @@ for (const { name, open } of MAKERS) {
     await opened.die();
     await expect(end).rejects.toMatchObject({ code: "harness_crashed" });
     expect(await opened.started.stop()).toEqual({
-      method: "graceful", // nothing was left to be killed
+      method: "killed", // it did not end because it was asked to
       exit: { code: null, signal: "SIGKILL", oom: false },
     });
     await expect(runToEnd(harness.prompt("Again"))).rejects.toMatchObject({ code: "harness_crashed" });

@@ -134,6 +134,73 @@ describe("a run in a container", () => {
   });
 });
 
+describe("S3.7 how a run ended in a container is told apart", () => {
+  const shell = (command: string) => [
+    { toolCalls: [{ name: "bash", arguments: { command } }] },
+    { text: "Done." },
+  ];
+  const fields = { execution: { allowedPrograms: ["bash"] }, sandbox: { memory: "256m" } };
+  const allocate = "const held = []; for (;;) held.push(Buffer.alloc(16 * 1024 * 1024, 1));";
+
+  test("a child that needs too much memory is killed, and the run goes on", async () => {
+    model.reset({ script: shell(`node -e '${allocate}'; echo ended with $?`) });
+    const { run, events } = await runToEnd(service, toScriptedRequest(model, { fields }));
+    expect(toResults(events)).toMatchObject([{ text: expect.stringContaining("ended with 137") }]);
+    expect(run).toMatchObject({ outcome: "succeeded", exit: { code: 0, signal: null, oom: false } });
+  });
+
+  test("a harness that needs too much memory ends the run as out_of_memory", async () => {
+    // The kernel takes the process with the highest score: the harness is made that by its own shell.
+    const command = `echo 1000 > /proc/$PPID/oom_score_adj; node -e '${allocate}'`;
+    model.reset({ script: shell(command) });
+    const { run } = await runToEnd(service, toScriptedRequest(model, { fields }));
+    expect(run).toMatchObject({
+      outcome: "failed",
+      failure: { code: "out_of_memory" },
+      exit: { code: null, signal: "SIGKILL", oom: true },
+      stop: { verified: true },
+    });
+    expect(findContainers(run.id)).toEqual([]);
+  });
+
+  test("a harness that is killed by a signal is harness_crashed, and not out of memory", async () => {
+    model.reset({ script: shell("kill -KILL $PPID") });
+    const { run } = await runToEnd(service, toScriptedRequest(model, { fields }));
+    expect(run).toMatchObject({
+      outcome: "failed",
+      failure: { code: "harness_crashed" },
+      exit: { code: null, signal: "SIGKILL", oom: false },
+    });
+  });
+
+  test("a run whose time is up is deadline_exceeded", async () => {
+    model.reset({ script: shell("sleep 60") });
+    const limits = { wallMs: 3_000 };
+    const { run } = await runToEnd(service, toScriptedRequest(model, { fields: { ...fields, limits } }));
+    expect(run).toMatchObject({
+      outcome: "timed_out",
+      failure: { code: "deadline_exceeded" },
+      stop: { verified: true },
+    });
+  });
+
+  test("processes beyond the limit cannot be started, and the run goes on", async () => {
+    const command =
+      "for i in $(seq 200); do sleep 5 & done 2>&1 | grep -c 'Resource temporarily unavailable'; echo over";
+    model.reset({ script: shell(command) });
+    const sandbox = { memory: "256m", pids: 64 };
+    const { run, events } = await runToEnd(
+      service,
+      toScriptedRequest(model, { fields: { ...fields, sandbox } }),
+    );
+    expect(run.receipt?.limits).toMatchObject({ pids: 64 });
+    expect(toResults(events)).toMatchObject([
+      { text: expect.stringMatching(/Resource temporarily unavailable|^[1-9]/) },
+    ]);
+    expect(run.stop).toMatchObject({ verified: true });
+  });
+});
+
 describe("a container", () => {
   test("S3.12 is gone when the sidecar is killed, and the next start tells of the lost run", async () => {
     await using first = await openLiveService({ env: toEnv() });

@@ -77,7 +77,8 @@ class StartedFake implements StartedHarness, OpenHarness {
   }
 
   async stop(): Promise<HarnessStop> {
-    return { method: "graceful", exit: this.#end({ code: 0, signal: null, oom: false }) };
+    const exit = this.#end({ code: 0, signal: null, oom: false });
+    return { method: exit.signal === "SIGKILL" ? "killed" : "graceful", exit };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -306,6 +306,8 @@ function toClaim(wanted: HarnessClaim): Claim {
 function toCrash(exit: Exit, starting: boolean, stderr: string): Fault {
   const how = exit.signal === null ? `with exit code ${exit.code}` : `by signal ${exit.signal}`;
   const cause = new Error(stderr.trim().slice(-1000));
+  if (exit.oom)
+    return new Fault("out_of_memory", "The run needed more memory than its sandbox has.", { cause });
   // A missing or broken extension makes Pi exit 1 at once, before any model is known.
   if (starting) return new Fault("harness_not_started", `Pi ended ${how} while it was starting.`, { cause });
   return new Fault("harness_crashed", `Pi ended ${how} before the run was done.`, { cause });

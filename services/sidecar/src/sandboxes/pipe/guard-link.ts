@@ -150,7 +150,7 @@ export class GuardLink {
   #take(notice: GuardNotice): void {
     if (notice.kind === "hello") this.#first.hello.resolve(notice);
     if (notice.kind === "exited")
-      this.#first.exited.resolve({ code: notice.code, signal: notice.signal, oom: false });
+      this.#first.exited.resolve({ code: notice.code, signal: notice.signal, oom: notice.oom });
     if (notice.kind === "done") this.#pending.get(notice.id)?.resolve(notice.value);
     if (notice.kind === "failed")
       this.#pending.get(notice.id)?.reject(toGuardFault(notice.code, notice.message));
