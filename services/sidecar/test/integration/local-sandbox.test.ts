@@ -103,7 +103,7 @@ describe.runIf(isRoot)("inside a local sandbox", () => {
       "/var",
       "/run",
       "/boot",
-      "/work",
+      "/srv",
       "/sys",
     ];
     const script = `say({ found: process.argv.slice(1).filter((path) => fs.existsSync(path)), home: fs.readdirSync("/home"),
