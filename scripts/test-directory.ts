@@ -7,5 +7,10 @@ export default function setup(): () => void {
   const directory = mkdtempSync(join(tmpdir(), "pillion-tests-"));
   chmodSync(directory, 0o755); // some tests look in as another user
   process.env.TMPDIR = directory;
+  if (process.getuid?.() !== 0) {
+    process.stderr.write(
+      "Not root: tests of other users, mounts and full disks are skipped; CI runs them all.\n",
+    );
+  }
   return () => rmSync(directory, { recursive: true, force: true });
 }

@@ -46,9 +46,13 @@ export const GuardView = z.object({
   capPrm: z.string(),
   capBnd: z.string(),
   noNewPrivs: z.boolean(),
+  /** A seccomp filter is in force. */
+  seccomp: z.boolean(),
   /** Namespace name to its identity, for example `pid:[4026531836]`. */
   namespaces: z.record(z.string(), z.string()),
   interfaces: z.array(z.string()),
+  /** Of the extension that harnesses in this sandbox are given. */
+  extensionSha256: z.string(),
   systemWritable: z.boolean(),
   workspaceWritable: z.boolean(),
   /** Device and inode of the workspace, as `dev:ino`. */

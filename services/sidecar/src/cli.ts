@@ -172,6 +172,8 @@ function warnOfWeakSettings(settings: Settings, sidecar: Sidecar, log: Log): voi
   if (settings.token === undefined && !isLoopback(settings.host) && !settings.allowAnonymous) {
     log.warn("no PILLION_TOKEN beyond loopback: only the probes are answered");
   }
+  if (settings.dockerHost.startsWith("tcp:") && settings.sandbox !== "local")
+    log.warn("PILLION_DOCKER_HOST: the container engine is spoken to without encryption");
   if (sidecar.sandbox === null)
     log.error(
       { probes: sidecar.probes },

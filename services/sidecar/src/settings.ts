@@ -104,7 +104,9 @@ function findPlaces(around: Surroundings): Record<string, string | undefined> {
   return {
     home: findHome(around.env, around.findUserHome ?? readUserHome),
     configDir: findProductDirectory("config", programDir, around.findDirectory),
-    dockerHost: around.env.DOCKER_HOST || "unix:///var/run/docker.sock",
+    // One that we do not speak (ssh://…) was set for others, and is no mistake in our settings.
+    dockerHost:
+      SettingTable.shape.dockerHost.safeParse(around.env.DOCKER_HOST).data ?? "unix:///var/run/docker.sock",
     skillsDir: findProductDirectory("skills", programDir, around.findDirectory),
   };
 }

@@ -6,7 +6,7 @@ import type { Receipt } from "#contract/sandbox";
 import { within } from "../kernel/deadline.ts";
 import { Fault } from "../kernel/fault.ts";
 import { toTar } from "./fill-tar.ts";
-import { GuardLink } from "./pipe/guard-link.ts";
+import { GuardLink, type Hello } from "./pipe/guard-link.ts";
 import type {
   FillFile,
   Place,
@@ -35,7 +35,7 @@ export async function openSandbox(
   held.defer(() => link.destroy());
   const late = () => new Fault("sandbox_unavailable", "The guard in the sandbox did not answer in time.");
   const hello = await within(HELLO_MS, Promise.race([link.hello, failWhenEnded(place)]), late, signal);
-  const sandbox = new OpenSandbox(place, link, spec, place.toReceipt(hello.view), hello.doorPort);
+  const sandbox = new OpenSandbox(place, link, spec, place.toReceipt(hello.view), hello);
   held.move(); // from here on the sandbox owns both
   return sandbox;
 }
@@ -50,6 +50,7 @@ async function failWhenEnded(place: Place): Promise<never> {
 class OpenSandbox implements Sandbox {
   readonly paths: Place["paths"];
   readonly doorPort: number;
+  readonly extensionSha256: string;
   readonly lost: Promise<never>;
   readonly #place: Place;
   readonly #link: GuardLink;
@@ -57,13 +58,14 @@ class OpenSandbox implements Sandbox {
   #receipt: Receipt;
   #closing: Promise<void> | undefined;
 
-  constructor(place: Place, link: GuardLink, spec: SandboxSpec, receipt: Receipt, doorPort: number) {
+  constructor(place: Place, link: GuardLink, spec: SandboxSpec, receipt: Receipt, hello: Hello) {
     this.#place = place;
     this.#link = link;
     this.#spec = spec;
     this.#receipt = receipt;
     this.paths = place.paths;
-    this.doorPort = doorPort;
+    this.doorPort = hello.doorPort;
+    this.extensionSha256 = hello.view.extensionSha256;
     this.lost = Promise.race([link.closed, place.ended]).then(async () => {
       // The place follows its pipe, and knows more: how its first process ended, and what was last complained of.
       const end = await Promise.race([place.ended, delay(LAST_WORDS_MS)]);

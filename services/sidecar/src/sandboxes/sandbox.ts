@@ -99,6 +99,8 @@ export type FillFile = Pick<InlineFile, "path" | "executable"> & { readonly cont
 
 export interface Sandbox extends AsyncDisposable {
   readonly receipt: Receipt;
+  /** Digest of the extension that lies in the sandbox's product, as the guard read it. */
+  readonly extensionSha256: string;
   readonly paths: SandboxPaths;
   /** Port on the sandbox's own loopback whose connections reach the sidecar. */
   readonly doorPort: number;

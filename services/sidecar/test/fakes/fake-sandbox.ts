@@ -25,6 +25,7 @@ import type {
 export class FakeSandbox implements Sandbox {
   readonly directory = mkdtempSync(join(tmpdir(), "pillion-fake-sandbox-"));
   readonly doorPort = 9;
+  readonly extensionSha256 = "0".repeat(64);
   readonly paths: SandboxPaths;
   readonly lost: Promise<never>;
   readonly receipt: Receipt;

@@ -16,7 +16,7 @@ export type HostileScript = {
   readonly answers?: Partial<Record<Command["op"], (command: Command, guard: HostileGuard) => void>>;
 };
 
-const VIEW: GuardView = {
+export const VIEW: GuardView = {
   pid: 1,
   uid: 1,
   gid: 1,
@@ -24,6 +24,8 @@ const VIEW: GuardView = {
   capPrm: "0",
   capBnd: "0",
   noNewPrivs: true,
+  seccomp: true,
+  extensionSha256: "0".repeat(64),
   namespaces: {},
   interfaces: ["lo"],
   systemWritable: false,

@@ -238,7 +238,8 @@ test.runIf(isRoot)(
     const folder = mkdtempSync(join(tmpdir(), "pillion-nobody-"));
     onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
     chmodSync(folder, 0o755);
-    cpSync(join(PRODUCT_DIR, "guard"), join(folder, "product/guard"), { recursive: true });
+    for (const part of ["guard", "extension"])
+      cpSync(join(PRODUCT_DIR, part), join(folder, "product", part), { recursive: true });
     cpSync(process.execPath, join(folder, "node"));
     const src = join(import.meta.dirname, "../../src/sandboxes");
     accessSync(join(src, "open-sandbox.ts"), constants.R_OK);

@@ -50,6 +50,14 @@ test("a wrong value does not hide what is wrong between two others", () => {
 });
 
 describe("defaults", () => {
+  test.each([
+    ["tcp://127.0.0.1:2375", "tcp://127.0.0.1:2375"],
+    ["ssh://build@a.example", "unix:///var/run/docker.sock"],
+    ["", "unix:///var/run/docker.sock"],
+  ])("take DOCKER_HOST=%s where we can speak to it, and leave it aside where not", (given, taken) => {
+    expect(read({ env: { DOCKER_HOST: given } }).dockerHost).toBe(taken);
+  });
+
   test("name no model where there is a key, so that nobody gets the demo for the real one", () => {
     expect(read({ env: { PILLION_OPENAI_API_KEY: SECRET } }).model).toBeUndefined();
     const credentials = JSON.stringify([{ host: "a.example", header: "x-key", value: SECRET }]);

@@ -8,7 +8,6 @@ import type { EventBody } from "#contract/event";
 import { Claim } from "#contract/extension";
 import { CLAIM_PREFIX, CLOSED_COMMAND, PROOF_COMMAND_PREFIX } from "#contract/extension-words";
 import type { HarnessInfo, RunHarness } from "#contract/harness";
-import type { Exit } from "#contract/run";
 import { within } from "../../kernel/deadline.ts";
 import { Fault } from "../../kernel/fault.ts";
 import type { FillFile, Sandbox, SandboxProcess } from "../../sandboxes/sandbox.ts";
@@ -22,6 +21,7 @@ import type {
   StartOptions,
 } from "../harness.ts";
 import { EMPTY_FOLD, foldPiRecord, type PiFold, type PiStep } from "./pi-events.ts";
+import { toCrash, toExtensionFault, toModelFault } from "./pi-faults.ts";
 import { PiCommands, type PiRecord, PiState } from "./pi-records.ts";
 import { PiRpc } from "./pi-rpc.ts";
 import { stopPi } from "./pi-stop.ts";
@@ -76,7 +76,8 @@ export class PiHarness implements Harness {
   }
 
   async start(sandbox: Sandbox, options: StartOptions): Promise<StartedHarness> {
-    this.#refuseChangedBuild();
+    const sha256 = toSha256(this.#extension);
+    refuseOtherExtension(sandbox, sha256);
     const { paths } = sandbox;
     const extensionPath = `${paths.product}/${EXTENSION}`;
     const agentDir = `${paths.home}/.pi`;
@@ -96,19 +97,8 @@ export class PiHarness implements Harness {
         NO_COLOR: "1",
       },
     });
-    const sha256 = toSha256(this.#extension);
     const retries = this.#retries > 0;
     return new StartedPi(process, sandbox, harness, sha256, extensionPath, retries, this.#deadlines);
-  }
-
-  /** Throws harness_unavailable where another build took the place of the one that this service was started with. */
-  #refuseChangedBuild(): void {
-    const now = readFileSync(join(this.#productDir, EXTENSION));
-    if (now.equals(this.#extension)) return;
-    throw new Fault(
-      "harness_unavailable",
-      "The extension was changed since the service started; start it again.",
-    );
   }
 
   /** The extension lies in the run's own agent directory, byte-identical to what Pi loads from the read-only product. */
@@ -124,6 +114,15 @@ export class PiHarness implements Harness {
     this.#described ??= identify(this.#productDir);
     return this.#described;
   }
+}
+
+/** The receipt names our digest, so what Pi will load there must have it: an image may be of another build. */
+function refuseOtherExtension(sandbox: Sandbox, sha256: string): void {
+  if (sandbox.extensionSha256 === sha256) return;
+  throw new Fault(
+    "harness_unavailable",
+    "The sandbox holds another extension than this service: build the image again, or start the service again.",
+  );
 }
 
 function toSha256(bytes: Buffer): string {
@@ -303,22 +302,6 @@ function toClaim(wanted: HarnessClaim): Claim {
   });
 }
 
-function toCrash(exit: Exit, starting: boolean, stderr: string): Fault {
-  const how = exit.signal === null ? `with exit code ${exit.code}` : `by signal ${exit.signal}`;
-  const cause = new Error(stderr.trim().slice(-1000));
-  if (exit.oom)
-    return new Fault("out_of_memory", "The run needed more memory than its sandbox has.", { cause });
-  // A missing or broken extension makes Pi exit 1 at once, before any model is known.
-  if (starting) return new Fault("harness_not_started", `Pi ended ${how} while it was starting.`, { cause });
-  return new Fault("harness_crashed", `Pi ended ${how} before the run was done.`, { cause });
-}
-
-function toExtensionFault(error: string): Fault {
-  return new Fault("harness_protocol", "The policy extension failed inside Pi; the run was ended.", {
-    cause: new Error(error),
-  });
-}
-
 function toPromptEnd(fold: PiFold): PromptEnd {
   const stopReason = fold.stopReason ?? "none";
   if (stopReason === "error") return { output: fold.output, stopReason, failure: toModelFault(fold) };
@@ -327,34 +310,4 @@ function toPromptEnd(fold: PiFold): PromptEnd {
     return { output: fold.output, stopReason, failure };
   }
   return { output: fold.output, stopReason, failure: null };
-}
-
-const MAX_REASON_CHARS = 500;
-
-/** Pi tells an error's status only in its text: `401: …`, `401 …`, or `acme API error (401): …`. */
-const STATUS_IN_TEXT = /^(?:.{0,80} API error \((\d{3})\)|(\d{3})[: ])/;
-
-function toModelFault(fold: PiFold): Fault {
-  const reason = toReason(fold.errorMessage ?? "");
-  const [, inParentheses, first] = STATUS_IN_TEXT.exec(reason) ?? [];
-  const status = fold.httpStatus ?? inParentheses ?? first;
-  const told = status === undefined ? "" : ` (HTTP ${status})`;
-  return new Fault("model_refused", `The model call failed${told}: ${reason || "no reason was given"}`, {
-    retryable: isTransient(status) && !/content_filter/.test(reason),
-  });
-}
-
-/** What our own door refused reads like an answer of the provider's; its words are enough. */
-function toReason(message: string): string {
-  const refused = /"type":"pillion_refused","message":("(?:[^"\\]|\\.)*")/.exec(message)?.[1];
-  const words = refused === undefined ? message : String(JSON.parse(refused));
-  return words.replaceAll(/\s+/g, " ").slice(0, MAX_REASON_CHARS);
-}
-
-/** Whether the provider may answer the same call later: it is busy, broken, or the line to it was. */
-function isTransient(status: string | number | undefined): boolean {
-  if (status === undefined) return true;
-  const code = Number(status);
-  // 200: the answer broke off or was none; every other 2xx and 3xx will be the same next time.
-  return code === 200 || code === 408 || code === 429 || code >= 500;
 }

@@ -1,6 +1,6 @@
 /** Everything that is set on a run's container, from what the operator allows and the run wants. Pure; a golden test pins it. */
 import type { ContainerCreateOptions } from "dockerode";
-import type { GuardConfig } from "#contract/guard";
+import { toGuardCommand } from "../guard-command.ts";
 import type { SandboxPaths, SandboxSpec } from "../sandbox.ts";
 
 export const DOCKER_PATHS: SandboxPaths = {
@@ -26,7 +26,6 @@ const HOME_BYTES = 128 * MiB;
 const NOFILE = 4096;
 /** Counted for each uid over all containers; the pids limit is what holds a single run. */
 const NPROC = 32_768;
-const GUARD_FLAGS = ["--max-semi-space-size=1", "--max-old-space-size=128", "--no-warnings"];
 
 export type ContainerLimits = {
   readonly cpus: number;
@@ -69,7 +68,7 @@ export function toContainerOptions(wishes: ContainerWishes): ContainerCreateOpti
     name: `pillion-${wishes.instance}-${spec.runId.replace(/^run_/, "")}`,
     Image: wishes.image,
     Entrypoint: [],
-    Cmd: [DOCKER_PATHS.node, ...GUARD_FLAGS, `${DOCKER_PATHS.product}/guard/main.mjs`, toGuardConfig()],
+    Cmd: toGuardCommand(DOCKER_PATHS),
     Env: toEnvironment(),
     User: `${user.uid}:${user.gid}`,
     WorkingDir: "/",
@@ -117,17 +116,6 @@ export function toContainerOptions(wishes: ContainerWishes): ContainerCreateOpti
       AutoRemove: false, // it would lose how the container ended
     },
   };
-}
-
-function toGuardConfig(): string {
-  const config: GuardConfig = {
-    workspace: DOCKER_PATHS.workspace,
-    home: DOCKER_PATHS.home,
-    baseline: `${DOCKER_PATHS.temp}/.pillion-baseline`,
-    ownsPidNamespace: true,
-    marker: "",
-  };
-  return JSON.stringify(config);
 }
 
 /** The whole environment of the guard; a harness gets its own. What an image sets is not removed, so it is set over. */

@@ -15,7 +15,6 @@ export type EngineFacts = {
   readonly cpus: number;
   readonly memoryBytes: number;
   readonly runtimes: readonly string[];
-  readonly cgroupVersion: string;
 };
 
 export class Engine {
@@ -30,51 +29,50 @@ export class Engine {
   /** Throws sandbox_unavailable when the engine does not answer. */
   async readFacts(): Promise<EngineFacts> {
     const client = await this.#connect();
-    const info = await this.call("info", client.info(), PING_MS);
+    const info = await this.#call("info", client.info(), PING_MS);
     return {
       version: String(info.ServerVersion),
       cpus: Number(info.NCPU),
       memoryBytes: Number(info.MemTotal),
       runtimes: Object.keys(info.Runtimes ?? {}),
-      cgroupVersion: String(info.CgroupVersion ?? "1"),
     };
   }
 
   /** Throws sandbox_unavailable when the engine does not answer. */
   async ping(): Promise<void> {
     const client = await this.#connect();
-    await this.call("ping", client.ping(), PING_MS);
+    await this.#call("ping", client.ping(), PING_MS);
   }
 
   /** The id of an image that is there. Throws image_missing. */
   async findImage(name: string): Promise<string> {
     const client = await this.#connect();
-    return (await this.call("inspect image", client.getImage(name).inspect())).Id;
+    return (await this.#call("inspect image", client.getImage(name).inspect())).Id;
   }
 
   async create(options: ContainerCreateOptions): Promise<Container> {
     const client = await this.#connect();
-    return this.call("create", client.createContainer(options));
+    return this.#call("create", client.createContainer(options));
   }
 
   /** The container's three streams as one connection; open it before the start, so that nothing is lost. */
   async attach(container: Container): Promise<Duplex> {
     const options = { stream: true, stdin: true, stdout: true, stderr: true, hijack: true };
-    const connection = await this.call("attach", container.attach(options));
+    const connection = await this.#call("attach", container.attach(options));
     return connection as Duplex; // dockerode's type says ReadWriteStream; it is the hijacked socket
   }
 
   async start(container: Container): Promise<void> {
-    await this.call("start", container.start());
+    await this.#call("start", container.start());
   }
 
   async inspect(container: Container): Promise<ContainerInspectInfo> {
-    return this.call("inspect", container.inspect());
+    return this.#call("inspect", container.inspect());
   }
 
   /** Ends it and everything in it; a container that is not there any more is fine. */
   async remove(container: Container): Promise<void> {
-    await this.call("remove", container.remove({ force: true, v: true })).catch(async (error: unknown) => {
+    await this.#call("remove", container.remove({ force: true, v: true })).catch(async (error: unknown) => {
       if (!isStatus(error, 404, 409)) throw error;
       // 409: its removal is going on already; it is over when it cannot be found.
       await this.#waitUntilGone(container);
@@ -84,13 +82,13 @@ export class Engine {
   async listContainers(label: string): Promise<Container[]> {
     const client = await this.#connect();
     const filters = { label: [label] };
-    const found = await this.call("list", client.listContainers({ all: true, filters }));
+    const found = await this.#call("list", client.listContainers({ all: true, filters }));
     return found.map(({ Id }) => client.getContainer(Id));
   }
 
   async createVolume(name: string, labels: Record<string, string>): Promise<void> {
     const client = await this.#connect();
-    await this.call("create volume", client.createVolume({ Name: name, Labels: labels }));
+    await this.#call("create volume", client.createVolume({ Name: name, Labels: labels }));
   }
 
   /** Puts a tar into a volume by way of a container that is never started. */
@@ -109,7 +107,7 @@ export class Engine {
       HostConfig: { NetworkMode: "none", Mounts: [{ Type: "volume", Source: to.name, Target: to.target }] },
     });
     try {
-      await this.call("fill", container.putArchive(tar, { path: to.target }));
+      await this.#call("fill", container.putArchive(tar, { path: to.target }));
     } finally {
       await this.remove(container);
     }
@@ -117,21 +115,21 @@ export class Engine {
 
   async removeVolume(name: string): Promise<void> {
     const client = await this.#connect();
-    await this.call("remove volume", client.getVolume(name).remove()).catch((error: unknown) => {
+    await this.#call("remove volume", client.getVolume(name).remove()).catch((error: unknown) => {
       if (!isStatus(error, 404)) throw error;
     });
   }
 
   async listVolumes(label: string): Promise<string[]> {
     const client = await this.#connect();
-    const { Volumes } = await this.call(
+    const { Volumes } = await this.#call(
       "list volumes",
       client.listVolumes({ filters: JSON.stringify({ label: [label] }) }),
     );
     return (Volumes ?? []).map(({ Name }) => Name);
   }
 
-  async call<T>(what: string, work: Promise<T>, ms = CALL_MS): Promise<T> {
+  async #call<T>(what: string, work: Promise<T>, ms = CALL_MS): Promise<T> {
     const late = () =>
       new Fault("sandbox_unavailable", `The container engine did not answer "${what}" in time.`);
     try {
@@ -143,7 +141,7 @@ export class Engine {
 
   async #waitUntilGone(container: Container): Promise<void> {
     for (let round = 0; round < 100; round += 1) {
-      const isThere = await this.call("inspect", container.inspect()).then(
+      const isThere = await this.#call("inspect", container.inspect()).then(
         () => true,
         (error: unknown) => !isStatus(error, 404),
       );
@@ -167,11 +165,7 @@ export class Engine {
 function toConnection(host: string): Docker.DockerOptions {
   if (host.startsWith("unix://")) return { socketPath: host.slice("unix://".length) };
   const url = new URL(host.replace(/^tcp:/, "http:"));
-  return {
-    protocol: url.protocol === "https:" ? "https" : "http",
-    host: url.hostname,
-    port: url.port || "2375",
-  };
+  return { protocol: "http", host: url.hostname, port: url.port || "2375" };
 }
 
 function readStatus(error: unknown): number | undefined {
@@ -179,7 +173,7 @@ function readStatus(error: unknown): number | undefined {
   return inner instanceof Error && "statusCode" in inner ? Number(inner.statusCode) : undefined;
 }
 
-export function isStatus(error: unknown, ...statuses: number[]): boolean {
+function isStatus(error: unknown, ...statuses: number[]): boolean {
   const status = readStatus(error);
   return status !== undefined && statuses.includes(status);
 }

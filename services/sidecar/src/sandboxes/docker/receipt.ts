@@ -4,9 +4,8 @@ import type { GuardView } from "#contract/guard";
 import type { Receipt } from "#contract/sandbox";
 import { Fault } from "../../kernel/fault.ts";
 import type { SandboxSpec } from "../sandbox.ts";
+import { findWeakView } from "../weak-view.ts";
 import type { ContainerLimits } from "./container-spec.ts";
-
-const NONE = /^0*$/;
 
 /** What the engine did not do as it was told, in words; empty is as it must be. */
 export function findWeaker(asked: ContainerCreateOptions, got: ContainerInspectInfo): string[] {
@@ -81,13 +80,9 @@ export type ReceiptFacts = {
 export function toDockerReceipt(view: GuardView, facts: ReceiptFacts): Receipt {
   const { spec, limits, user } = facts;
   const weak = [
-    ...(NONE.test(view.capEff) && NONE.test(view.capPrm) && NONE.test(view.capBnd)
-      ? []
-      : ["no capabilities"]),
-    ...(view.noNewPrivs ? [] : ["no_new_privs"]),
-    ...(view.interfaces.every((name) => name === "lo") ? [] : ["no interface but loopback"]),
-    ...(view.systemWritable ? ["read-only system directories"] : []),
-    ...(view.uid === user.uid && view.gid === user.gid ? [] : ["an unprivileged user"]),
+    ...findWeakView(view, user),
+    // gVisor has its own filter below, and ignores ours.
+    ...(view.seccomp || facts.runtime !== "runc" ? [] : ["our seccomp profile"]),
   ];
   if (weak.length > 0) throw toWeakFault(weak);
   return {
@@ -106,21 +101,25 @@ export function toDockerReceipt(view: GuardView, facts: ReceiptFacts): Receipt {
       cpus: limits.cpus,
       memoryBytes: limits.memoryBytes,
       pids: limits.pids,
-      ...(spec.workspace.kind === "scratch" ? { workspaceBytes: spec.workspace.bytes } : {}),
+      // A reader's volume has no limit of its own; nothing can write to it.
+      ...(spec.workspace.kind === "scratch" && !spec.readOnly
+        ? { workspaceBytes: spec.workspace.bytes }
+        : {}),
       image: facts.image,
       runtime: facts.runtime,
       executable: toExecutable(spec),
     },
-    missing: facts.runtime === "runc" ? ["a kernel of its own: containers share the host's"] : [],
+    missing: [
+      ...(facts.runtime === "runc" ? ["a kernel of its own: containers share the host's"] : []),
+      ...(view.seccomp ? [] : ["our seccomp profile: this runtime does not apply it"]),
+    ],
   };
 }
 
-/** Engines cannot mount a directory of the host without its right to execute. */
+/** Engines mount directories and volumes only with the right to execute. */
 function toExecutable(spec: SandboxSpec): string {
   if (spec.executable) return "workspace, home and temp";
-  return spec.workspace.kind === "bind"
-    ? "the workspace, which is a directory of the host"
-    : "nothing outside the image";
+  return spec.workspace.kind === "bind" || spec.readOnly ? "the workspace" : "nothing outside the image";
 }
 
 export function toWeakFault(weak: readonly string[]): Fault {

@@ -4,12 +4,13 @@ import { readFileSync } from "node:fs";
 import { mkdir, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { Duplex } from "node:stream";
-import type { GuardConfig, GuardView } from "#contract/guard";
+import type { GuardView } from "#contract/guard";
 import type { Receipt } from "#contract/sandbox";
 import { within } from "../../kernel/deadline.ts";
 import { Fault } from "../../kernel/fault.ts";
 import { killProcess, readChildPids, readProcessIds } from "../../kernel/process-table.ts";
 import { openBoundWorkspace } from "../bound-workspace.ts";
+import { toGuardCommand } from "../guard-command.ts";
 import type { Place, PlaceEnd, PlaceKind, PlaceProbe, SandboxPaths, SandboxSpec } from "../sandbox.ts";
 import { type Identity, IdentityPool, toIdentity } from "./identity.ts";
 import { readSystemLinks, toBindFlags, toFstab } from "./mount-table.ts";
@@ -123,19 +124,7 @@ export class LocalPlaces implements PlaceKind {
     const root = join(this.#options.home, "root");
     await mkdir(root, { recursive: true, mode: 0o755 });
     const fstab = toFstab(root, spec, identity, this.#options);
-    const config: GuardConfig = {
-      workspace: LOCAL_PATHS.workspace,
-      home: LOCAL_PATHS.home,
-      baseline: `${LOCAL_PATHS.temp}/.pillion-baseline`,
-      ownsPidNamespace: true,
-      marker: "",
-    };
-    const guard = [
-      LOCAL_PATHS.node,
-      ...GUARD_FLAGS,
-      `${LOCAL_PATHS.product}/guard/main.mjs`,
-      JSON.stringify(config),
-    ];
+    const guard = toGuardCommand(LOCAL_PATHS);
     const child = spawn(
       "unshare",
       [
@@ -160,9 +149,6 @@ export class LocalPlaces implements PlaceKind {
     return new LocalPlace(child, identity, spec);
   }
 }
-
-/** Less memory for a program that only carries bytes. */
-const GUARD_FLAGS = ["--max-semi-space-size=1", "--max-old-space-size=128", "--no-warnings"];
 
 function toGuardEnvironment(hasCache: boolean): Record<string, string> {
   return {

@@ -4,24 +4,15 @@ import type { GuardView } from "#contract/guard";
 import type { Receipt } from "#contract/sandbox";
 import { Fault } from "../../kernel/fault.ts";
 import type { SandboxSpec } from "../sandbox.ts";
+import { findWeakView } from "../weak-view.ts";
 import type { Identity } from "./identity.ts";
 
 const NAMESPACES = ["pid", "mnt", "ipc", "net", "uts", "user"];
-const NONE = /^0*$/;
 
 /** Throws isolation_unavailable, naming the protection that is not there. */
 export function toLocalReceipt(view: GuardView, spec: SandboxSpec, identity: Identity): Receipt {
   const shared = NAMESPACES.filter((name) => view.namespaces[name] === readlinkSync(`/proc/self/ns/${name}`));
-  const weak = [
-    ...shared.map((name) => `a ${name} namespace of its own`),
-    ...(NONE.test(view.capEff) && NONE.test(view.capPrm) && NONE.test(view.capBnd)
-      ? []
-      : ["no capabilities"]),
-    ...(view.noNewPrivs ? [] : ["no_new_privs"]),
-    ...(view.interfaces.every((name) => name === "lo") ? [] : ["no interface but loopback"]),
-    ...(view.systemWritable ? ["read-only system directories"] : []),
-    ...(view.uid === identity.uid ? [] : ["an unprivileged user"]),
-  ];
+  const weak = [...shared.map((name) => `a ${name} namespace of its own`), ...findWeakView(view, identity)];
   if (weak.length > 0) {
     throw new Fault("isolation_unavailable", `The sandbox would lack: ${weak.join(", ")}.`);
   }

@@ -17,7 +17,7 @@ const COMMAND_MS = 30_000;
 
 type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
 export type CommandBody = DistributiveOmit<GuardCommand, "id">;
-type Hello = Extract<GuardNotice, { kind: "hello" }>;
+export type Hello = Extract<GuardNotice, { kind: "hello" }>;
 type Pending = { resolve(value: unknown): void; reject(fault: Fault): void };
 
 export class GuardLink {

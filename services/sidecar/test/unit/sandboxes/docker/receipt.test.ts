@@ -104,6 +104,8 @@ describe("what the guard sees in a container", () => {
       capPrm: "0",
       capBnd: "0",
       noNewPrivs: true,
+      seccomp: true,
+      extensionSha256: "0",
     },
     ...{
       namespaces: {},
@@ -124,12 +126,30 @@ describe("what the guard sees in a container", () => {
     });
   });
 
+  test("under a runtime that does not apply the profile says so, and is not refused for it", () => {
+    const { missing } = toDockerReceipt({ ...VIEW, seccomp: false }, { ...facts, runtime: "runsc" });
+    expect(missing).toEqual(["our seccomp profile: this runtime does not apply it"]);
+  });
+
+  test.each([
+    ["a worker's", {}, "nothing outside the image", 1000],
+    ["a reader's", { readOnly: true }, "the workspace", undefined],
+    ["one with a shell's", { executable: true }, "workspace, home and temp", 1000],
+  ])(
+    "of %s run says what may be executed, and only limits that there are",
+    (_whose, change, executable, bytes) => {
+      const { limits: told } = toDockerReceipt(VIEW, { ...facts, spec: { ...spec, ...change } });
+      expect({ executable: told.executable, bytes: told.workspaceBytes }).toEqual({ executable, bytes });
+    },
+  );
+
   test.each([
     ["no capabilities", { capBnd: "00000000a80425fb" }],
     ["no_new_privs", { noNewPrivs: false }],
     ["no interface but loopback", { interfaces: ["lo", "eth0"] }],
     ["read-only system directories", { systemWritable: true }],
     ["an unprivileged user", { uid: 0 }],
+    ["our seccomp profile", { seccomp: false }],
   ])("is refused where it lacks %s", (name, change) => {
     const fault = { code: "isolation_unavailable", message: `The container would lack: ${name}.` };
     expect(() => toDockerReceipt({ ...VIEW, ...change }, facts)).toThrow(expect.objectContaining(fault));

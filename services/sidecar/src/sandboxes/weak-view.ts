@@ -1,0 +1,19 @@
+/** What every isolated sandbox promises and the guard does not see around itself, in words. Pure. */
+import type { GuardView } from "#contract/guard";
+
+const NONE = /^0*$/;
+
+export function findWeakView(
+  view: GuardView,
+  user: { readonly uid: number; readonly gid: number },
+): string[] {
+  const hasNoCapability = [view.capEff, view.capPrm, view.capBnd].every((set) => NONE.test(set));
+  const checks: [string, boolean][] = [
+    ["no capabilities", hasNoCapability],
+    ["no_new_privs", view.noNewPrivs],
+    ["no interface but loopback", view.interfaces.every((name) => name === "lo")],
+    ["read-only system directories", !view.systemWritable],
+    ["an unprivileged user", view.uid === user.uid && view.gid === user.gid],
+  ];
+  return checks.flatMap(([name, holds]) => (holds ? [] : [name]));
+}
