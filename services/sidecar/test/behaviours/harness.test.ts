@@ -202,6 +202,14 @@ function copyProduct(extension: string): string {
   return copy;
 }
 
+test("S1.8: a sandbox that holds another extension than the service's is refused before Pi is started", async () => {
+  await using opened = await LOCAL.open({ productDir: copyProduct("export default function () {}\n") });
+  await opened.sandbox.seal();
+  const options = { tools: ["read"] as const, signal: AbortSignal.timeout(20_000) };
+  const starting = new PiHarness(PRODUCT_DIR).start(opened.sandbox, options);
+  await expect(starting).rejects.toMatchObject({ code: "harness_unavailable" });
+});
+
 test("S1.8: an extension that does nothing is noticed before anything is said to Pi, and no model is called", async () => {
   await using opened = await openPi({ productDir: copyProduct("export default function () {}\n") });
   await expect(opened.started.claim(toClaim(opened.sandbox))).rejects.toMatchObject({

@@ -1,11 +1,16 @@
 /** Real runs in real containers: locked down, told as they are, gone in every ending, and never anything weaker instead. */
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { spawnSync } from "node:child_process";
+import { chownSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Receipt } from "#contract/sandbox";
 import { docker, readEngineHost } from "../behaviours/open-places.ts";
 import {
   getJson,
   type LiveService,
   openLiveService,
+  PROGRAM,
   post,
   readEvents,
   runToEnd,
@@ -198,6 +203,45 @@ describe("S3.7 how a run ended in a container is told apart", () => {
       { text: expect.stringMatching(/Resource temporarily unavailable|^[1-9]/) },
     ]);
     expect(run.stop).toMatchObject({ verified: true });
+  });
+});
+
+describe("a caller's own directory", () => {
+  /** As from a container of its own, or beside an engine elsewhere: here the path is another directory than there. */
+  function runElsewhere(path: string, before: string): { status: number | null; stderr: string } {
+    const program = [process.execPath, PROGRAM, "run", "--model", "demo/tour", "--workspace", path, "Look"];
+    const script = `${before}; exec "$@"`;
+    const env = { PATH: process.env.PATH, HOME: directory, ...toEnv(), PILLION_WORKSPACE_ROOTS: directory };
+    return spawnSync("unshare", ["--mount", "bash", "-c", script, "bash", ...program], {
+      env,
+      encoding: "utf8",
+    });
+  }
+  let directory: string;
+  beforeEach(() => {
+    directory = realpathSync(mkdtempSync(join(tmpdir(), "pillion-bound-")));
+    for (const name of ["here", "there"]) {
+      mkdirSync(join(directory, name));
+      chownSync(join(directory, name), 31_437, 31_438);
+    }
+  });
+  afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+  test("S3.8 is written to as its owner", () => {
+    const { status, stderr } = runElsewhere(join(directory, "here"), ":");
+    expect(status, stderr).toBe(0);
+    const { uid, gid } = statSync(join(directory, "here/PILLION-TOUR.md"));
+    expect([uid, gid]).toEqual([31_437, 31_438]);
+  });
+
+  test("that is another one where the engine is, is refused before anything runs in it", () => {
+    const [here, there] = [join(directory, "here"), join(directory, "there")];
+    const { status, stderr } = runElsewhere(here, `mount --bind ${there} ${here}`);
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: expect.stringContaining("not the same on the container engine's machine"),
+    });
+    expect([...readdirSync(here), ...readdirSync(there)]).toEqual([]);
   });
 });
 
