@@ -12,6 +12,7 @@ import {
 import type { ModelApi } from "#contract/extension";
 import type { RunRequest } from "#contract/run";
 import { Fault } from "../kernel/fault.ts";
+import type { ModelEndpoint } from "../model-endpoint.ts";
 import type { Provider, ProviderList } from "./provider-list.ts";
 import { type ResolvedSkill, resolveSkill } from "./skill-library.ts";
 
@@ -26,16 +27,6 @@ export type ProfileModel = {
   readonly maxTokens: number;
   readonly price: ModelPrice | null;
 };
-
-/** Where the model is and the header that opens it; the header's value is a secret. */
-export type ModelEndpoint =
-  | { readonly kind: "demo" }
-  | {
-      readonly kind: "http";
-      readonly baseUrl: URL;
-      readonly header: { readonly name: string; readonly value: string } | null;
-      readonly privateAllowed: boolean;
-    };
 
 export type Profile = {
   readonly model: ProfileModel;

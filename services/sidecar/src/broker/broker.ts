@@ -1,23 +1,13 @@
 /** Grants each run its lease and keeps the real credentials, in memory only and only while the run lives. */
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import type { ModelApi } from "#contract/extension";
-
-/** Where a run's model calls go. The header is the secret; nothing but the broker ever sees it. */
-export type Upstream =
-  | { readonly kind: "demo" }
-  | {
-      readonly kind: "http";
-      readonly baseUrl: URL;
-      readonly header: { readonly name: string; readonly value: string } | null;
-      /** True when an operator named this very origin, so that a private address is meant. */
-      readonly privateAllowed: boolean;
-    };
+import type { ModelEndpoint } from "../model-endpoint.ts";
 
 export type LeaseRequest = {
   readonly runId: string;
   readonly model: string;
   readonly api: ModelApi;
-  readonly upstream: Upstream;
+  readonly upstream: ModelEndpoint;
   /** Called before each model call; a false answer refuses it. */
   readonly onModelCall: () => boolean;
 };

@@ -10,9 +10,10 @@ import { request as httpsRequest } from "node:https";
 import { isIP, type LookupFunction } from "node:net";
 import { pipeline } from "node:stream";
 import type { ModelApi } from "#contract/extension";
+import type { ModelEndpoint } from "../model-endpoint.ts";
 import { toSecretForms } from "../secret-forms.ts";
 import { isPublicAddress } from "./address-rule.ts";
-import type { Lease, Upstream } from "./broker.ts";
+import type { Lease } from "./broker.ts";
 import { judgeCall } from "./call-rule.ts";
 import { answerDemoRequest } from "./demo-model.ts";
 import { SecretScrubber, scrubText } from "./secret-scrubber.ts";
@@ -70,7 +71,7 @@ export async function forwardModelCall(
 
 function forward(
   lease: Lease,
-  upstream: Extract<Upstream, { kind: "http" }>,
+  upstream: Extract<ModelEndpoint, { kind: "http" }>,
   target: URL,
   request: IncomingMessage,
   body: Buffer,

@@ -2,10 +2,11 @@ import { once } from "node:events";
 import { createServer as createHttpServer, type ServerResponse } from "node:http";
 import { createServer, type Server } from "node:net";
 import { expect, onTestFinished, test, vi } from "vitest";
-import { Lease, type Upstream } from "../../../src/broker/broker.ts";
+import { Lease } from "../../../src/broker/broker.ts";
 import { openSandboxDoor } from "../../../src/http/sandbox-door.ts";
+import type { ModelEndpoint } from "../../../src/model-endpoint.ts";
 
-type HttpUpstream = Extract<Upstream, { kind: "http" }>;
+type HttpUpstream = Extract<ModelEndpoint, { kind: "http" }>;
 
 function toLease(upstream: Partial<HttpUpstream>): Lease {
   const lease = new Lease({
