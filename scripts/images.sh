@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Builds our images on the engine that is up (scripts/engine.sh): scripts/images.sh [target…]; without targets, those of the tests.
 # Where this machine's network needs a certificate authority of its own (NODE_EXTRA_CA_CERTS), the build gets it as a
-# secret: it is in no layer, and elsewhere it is not there.
+# secret: it is in no layer, and elsewhere it is not there. Two checkouts that share an engine keep apart by PILLION_IMAGE_PREFIX.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environment=$(scripts/engine.sh env)
 eval "$environment"
 [ $# -gt 0 ] || set -- base
+agent=${PILLION_IMAGE_PREFIX:-pillion}-agent
 authority=${NODE_EXTRA_CA_CERTS:-/dev/null}
 version=$(node -p 'require("./package.json").version')
 for target in "$@"; do
   DOCKER_BUILDKIT=1 docker build --quiet --file docker/agent.Dockerfile --target "$target" \
-    --secret "id=extra_ca,src=$authority" --build-arg "VERSION=$version" --tag "pillion-agent:$target" . >/dev/null
-  printf 'built pillion-agent:%s\n' "$target"
+    --secret "id=extra_ca,src=$authority" --build-arg "VERSION=$version" --tag "$agent:$target" . >/dev/null
+  printf 'built %s:%s\n' "$agent" "$target"
 done

@@ -22,6 +22,9 @@ import { FakeSandbox } from "../fakes/fake-sandbox.ts";
 
 export const PRODUCT_DIR = join(import.meta.dirname, "../../../../dist/product");
 
+/** What scripts/images.sh has built. */
+export const AGENT_IMAGE = `${process.env.PILLION_IMAGE_PREFIX ?? "pillion"}-agent:base`;
+
 export type SandboxWishes = {
   readonly readOnly?: boolean;
   readonly executable?: boolean;
@@ -81,7 +84,7 @@ export const UNISOLATED: SandboxMaker = {
 export function toDockerPlaces(instance: string, more: Partial<DockerPlacesOptions> = {}): DockerPlaces {
   return new DockerPlaces({
     host: readEngineHost(),
-    image: "pillion-agent:base",
+    image: AGENT_IMAGE,
     runtime: "runc",
     limits: { cpus: 4, memoryBytes: 2 * 1024 ** 3 },
     instance,

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Receipt } from "#contract/sandbox";
-import { docker, readEngineHost } from "../behaviours/open-places.ts";
+import { AGENT_IMAGE, docker, readEngineHost } from "../behaviours/open-places.ts";
 import {
   getJson,
   type LiveService,
@@ -26,6 +26,7 @@ function toEnv(more: Record<string, string> = {}): Record<string, string> {
   return {
     PILLION_SANDBOX: "docker",
     PILLION_DOCKER_HOST: readEngineHost(),
+    PILLION_IMAGE: AGENT_IMAGE,
     PILLION_PRIVATE_TARGETS: model.url,
     PILLION_ALLOWED_PROGRAMS: "bash",
     PILLION_MEMORY: "1g",
