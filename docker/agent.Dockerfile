@@ -17,6 +17,16 @@ RUN --mount=type=secret,id=extra_ca,target=/run/extra_ca,required=false \
 COPY . .
 RUN node scripts/build.mjs
 
+# Node with the C libraries that it needs beside it, so that it runs in images of any libc, or of none.
+FROM ${DEBIAN_IMAGE} AS portable-node
+RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends patchelf >/dev/null
+COPY --from=build /usr/local/bin/node /opt/pillion/node/bin/node
+RUN cd /opt/pillion/node && mkdir lib \
+ && cp -L $(ldd bin/node | grep -o '/[^ ]*') lib/ \
+ && patchelf --set-interpreter "/opt/pillion/node/lib/$(basename "$(patchelf --print-interpreter bin/node)")" \
+      --force-rpath --set-rpath /opt/pillion/node/lib bin/node \
+ && bin/node --version
+
 # Everything is put together here and copied as one layer: what was removed on the way is in none.
 FROM ${DEBIAN_IMAGE} AS rootfs-base
 RUN apt-get update -qq \
@@ -27,8 +37,9 @@ RUN apt-get update -qq \
  && printf 'agent:x:1000:\n' >>/etc/group \
  && install -d -o 1000 -g 1000 -m 0755 /workspace /home/agent \
  && install -d -m 0755 /refs
-COPY --from=build /usr/local/bin/node /usr/local/bin/node
+COPY --from=portable-node /opt/pillion/node /opt/pillion/node
 COPY --from=build /src/dist/product /opt/pillion
+RUN ln -s /opt/pillion/node/bin/node /usr/local/bin/node
 COPY LICENSE /usr/share/doc/pillion/copyright
 COPY --chmod=755 docker/rootfs/agent-entrypoint.sh /usr/local/bin/agent-entrypoint
 COPY --chmod=755 docker/rootfs/agent-health.sh /usr/local/bin/agent-health

@@ -1,4 +1,6 @@
 // Makes dist/: the service's bundles, and dist/product/, the read-only directory that every sandbox sees.
+
+import { createHash } from "node:crypto";
 import {
   chmodSync,
   cpSync,
@@ -12,7 +14,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { createRequire } from "node:module";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
@@ -44,6 +46,7 @@ async function main() {
   stageRipgrep();
   seedJiti();
   makeReadable(join(staging, "product"));
+  writeDigests();
   rmSync(dist, { recursive: true, force: true });
   renameSync(staging, dist);
 }
@@ -102,6 +105,28 @@ function stagePi() {
     const options = { recursive: true, dereference: true, filter: isNeededAtRunTime };
     cpSync(realpathSync(join(modules, name)), join(target, name), options);
   }
+}
+
+/** Guard and service each read it in their own product, so that two that do not belong together are found out. */
+function writeDigests() {
+  const pi = digestTree(join(staging, "product/pi"));
+  writeFileSync(join(staging, "product/harnesses.json"), `${JSON.stringify({ pi })}\n`);
+}
+
+/** SHA-256 over all files by path: `path\\0`, the file's own digest in hex, `\\n`; sorted by path, bytewise. */
+function digestTree(directory) {
+  const paths = readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(directory, join(entry.parentPath, entry.name)))
+    .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  const tree = createHash("sha256");
+  for (const path of paths) {
+    const file = createHash("sha256")
+      .update(readFileSync(join(directory, path)))
+      .digest("hex");
+    tree.update(`${path}\0${file}\n`);
+  }
+  return tree.digest("hex");
 }
 
 function listPackages(modules) {

@@ -17,6 +17,7 @@ export const Capabilities = z.object({
     .nullable()
     .describe("What `auto` takes now; null when no run can start."),
   networkModes: z.array(z.enum(["none", "open"])),
+  allowedImages: z.array(z.string()).describe("What `sandbox.image` may be."),
   allowedPrograms: z.array(z.string()),
   workspaceRoots: z.int().describe("How many roots for `path` workspaces the operator allows."),
   limits: z.object({

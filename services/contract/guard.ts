@@ -5,6 +5,8 @@ import { z } from "zod";
 export const GuardConfig = z.strictObject({
   workspace: z.string(),
   home: z.string(),
+  /** The references that the run is to find, by their names in that directory. */
+  references: z.strictObject({ directory: z.string(), names: z.array(z.string()) }),
   /** Private directory for the baseline that diffs are made against. */
   baseline: z.string(),
   /** True only where the guard stands in a PID namespace of its own, so that "every process" means the run's. */
@@ -16,8 +18,11 @@ export type GuardConfig = z.infer<typeof GuardConfig>;
 
 const id = z.int().min(1);
 
+export const FillTarget = z.enum(["workspace", "home", "references"]);
+export type FillTarget = z.infer<typeof FillTarget>;
+
 export const GuardCommand = z.discriminatedUnion("op", [
-  z.strictObject({ id, op: z.literal("fill"), target: z.enum(["workspace", "home"]) }),
+  z.strictObject({ id, op: z.literal("fill"), target: FillTarget }),
   z.strictObject({ id, op: z.literal("snapshot") }),
   z.strictObject({ id, op: z.literal("inspect") }),
   z.strictObject({
@@ -57,6 +62,12 @@ export const GuardView = z.object({
   workspaceWritable: z.boolean(),
   /** Device and inode of the workspace, as `dev:ino`. */
   workspaceId: z.string(),
+  /** The references that are there: path, device and inode, whether the guard may read them, and write to them or make others. */
+  references: z.array(
+    z.object({ path: z.string(), id: z.string(), readable: z.boolean(), writable: z.boolean() }),
+  ),
+  /** Digests of the harnesses in the product, as its build wrote them down. */
+  harnessSha256: z.record(z.string(), z.string()),
 });
 export type GuardView = z.infer<typeof GuardView>;
 

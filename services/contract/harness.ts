@@ -9,7 +9,7 @@ export const HarnessInfo = z.object({
   title: z.string(),
   installed: z.boolean(),
   version: z.string().nullable(),
-  sha256: z.string().nullable().describe("Digest of the program that runs."),
+  sha256: z.string().nullable().describe("Digest of the program and all that it is made of."),
   licence: z.string().describe("SPDX expression, or `proprietary`."),
   source: z.enum(["baked", "daemon", "path"]),
   drivenBy: z.enum(["pi-rpc", "acp"]),

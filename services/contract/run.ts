@@ -46,6 +46,39 @@ export const WorkspaceRequest = z.discriminatedUnion("kind", [
 ]);
 export type WorkspaceRequest = z.infer<typeof WorkspaceRequest>;
 
+export const ReferenceRequest = z
+  .strictObject({
+    name: z
+      .string()
+      .regex(
+        /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/,
+        "must be 1 to 64 letters, digits, dots, dashes or underscores",
+      )
+      .describe("What it is called under `/refs/`."),
+    path: z
+      .string()
+      .startsWith("/")
+      .max(4096)
+      .optional()
+      .describe("An absolute directory under an allowed root."),
+    content: z.string().optional().describe("A file's text, or base64 when `encoding` says so."),
+    encoding: z.enum(["utf8", "base64"]).optional().describe("Of `content`; `utf8` by default."),
+  })
+  .refine(
+    ({ path, content }) => (path === undefined) !== (content === undefined),
+    "needs either `path` or `content`",
+  )
+  .refine(({ path, encoding }) => path === undefined || encoding === undefined, "a `path` has no `encoding`");
+export type ReferenceRequest = z.infer<typeof ReferenceRequest>;
+
+const references = z
+  .array(ReferenceRequest)
+  .max(64)
+  .refine(
+    (list) => new Set(list.map(({ name }) => name)).size === list.length,
+    "two references have one name",
+  );
+
 const ContentBlock = z.discriminatedUnion("type", [
   z.strictObject({ type: z.literal("text"), text: z.string().max(PROMPT_MAX_CHARS) }),
 ]);
@@ -68,14 +101,7 @@ const metadata = z
   .refine((map) => Object.keys(map).length <= 32, "at most 32 entries");
 
 /** Fields of the contract that this version refuses by name. */
-export const NOT_IMPLEMENTED = [
-  "references",
-  "session",
-  "egress",
-  "tools",
-  "mcpServers",
-  "telemetry",
-] as const;
+export const NOT_IMPLEMENTED = ["session", "egress", "tools", "mcpServers", "telemetry"] as const;
 
 export const RunRequest = z.strictObject({
   harness: HarnessId.default("pi"),
@@ -89,6 +115,7 @@ export const RunRequest = z.strictObject({
   model: ModelRequest.optional().describe("`provider/name`, or an object with the endpoint."),
   agent: AgentRequest.optional(),
   workspace: WorkspaceRequest.default({ kind: "empty" }),
+  references: references.optional().describe("What the run may read and never write, at `/refs/<name>`."),
   sandbox: SandboxRequest.default({ kind: "auto", network: "none" }),
   execution: z
     .strictObject({ allowedPrograms: z.array(z.string().min(1).max(256)).max(64) })

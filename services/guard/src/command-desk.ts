@@ -75,7 +75,8 @@ export class CommandDesk {
     const { unpack } = await loadFill();
     const stream = this.#link.open(`${PIPE_PATHS.fill}?id=${command.id}`);
     stream.end();
-    await unpack(stream, command.target === "home" ? this.#config.home : this.#config.workspace);
+    const { workspace, home, references } = this.#config;
+    await unpack(stream, { workspace, home, references: references.directory }[command.target]);
   }
 
   async #takeSnapshot(): Promise<void> {

@@ -6,15 +6,17 @@ import type { GuardConfig, GuardView } from "#contract/guard";
 import { readInterfaces } from "./interfaces.ts";
 
 export async function readView(config: GuardConfig): Promise<GuardView> {
-  const [status, names, interfaces, extension, workspace, systemWritable, workspaceWritable] =
+  const [status, names, interfaces, extension, harnesses, references, workspace, ...writable] =
     await Promise.all([
       readFile("/proc/self/status", "utf8"),
       readdir("/proc/self/ns"),
       readInterfaces(),
       readFile(new URL("../extension/pillion.js", import.meta.url)),
+      readHarnesses(),
+      readReferences(config),
       stat(config.workspace, { bigint: true }),
-      isWritable("/usr"),
-      isWritable(config.workspace),
+      may("/usr", constants.W_OK),
+      may(config.workspace, constants.W_OK),
     ]);
   const field = (name: string): string => new RegExp(`^${name}:\\s*(\\S+)`, "m").exec(status)?.[1] ?? "";
   const namespaces = await Promise.all(
@@ -32,14 +34,37 @@ export async function readView(config: GuardConfig): Promise<GuardView> {
     namespaces: Object.fromEntries(namespaces),
     interfaces,
     extensionSha256: createHash("sha256").update(extension).digest("hex"),
-    systemWritable,
-    workspaceWritable,
+    harnessSha256: harnesses,
+    references,
+    systemWritable: writable[0],
+    workspaceWritable: writable[1],
     workspaceId: `${workspace.dev}:${workspace.ino}`,
   };
 }
 
-function isWritable(path: string): Promise<boolean> {
-  return access(path, constants.W_OK).then(
+/** What the build of the product wrote down. */
+async function readHarnesses(): Promise<Record<string, string>> {
+  return JSON.parse(await readFile(new URL("../harnesses.json", import.meta.url), "utf8"));
+}
+
+/** A file that others could be put in the place of is as good as writable. */
+async function readReferences({ references }: GuardConfig): Promise<GuardView["references"]> {
+  const { directory, names } = references;
+  if (names.length === 0) return [];
+  const replaceable = await may(directory, constants.W_OK);
+  const found = names.map(async (name) => {
+    const path = `${directory}/${name}`;
+    const there = await stat(path, { bigint: true }).catch(() => undefined);
+    if (there === undefined) return [];
+    const readable = await may(path, there.isDirectory() ? constants.R_OK | constants.X_OK : constants.R_OK);
+    const writable = replaceable || (await may(path, constants.W_OK));
+    return [{ path, id: `${there.dev}:${there.ino}`, readable, writable }];
+  });
+  return (await Promise.all(found)).flat();
+}
+
+function may(path: string, mode: number): Promise<boolean> {
+  return access(path, mode).then(
     () => true,
     () => false,
   );

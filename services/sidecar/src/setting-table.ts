@@ -1,6 +1,7 @@
 /** The one table of settings: names, kinds, defaults and what each is for; flags, docs and reading come from it. */
 import { z } from "zod";
 import { ModelName } from "#contract/agent";
+import { ImageDigest } from "#contract/sandbox";
 import {
   absolutePath,
   addressToBind,
@@ -90,6 +91,25 @@ export const SettingTable = z.object({
     default: "pillion-agent:base",
     description: "Image of docker sandboxes, as the engine knows it.",
   }),
+  allowedImages: list(ImageDigest).register(metas, {
+    kind: "text",
+    list: true,
+    default: "",
+    description:
+      "Other images that a request may name, each by digest (`name@sha256:…`, or `sha256:…` for one built on the engine).",
+  }),
+  openNetwork: z
+    .string()
+    .regex(
+      /^(?!host$|none$|default$)[a-zA-Z0-9][\w.-]{0,127}$/,
+      "must be the name of a network of the engine, not the host's",
+    )
+    .optional()
+    .register(metas, {
+      kind: "text",
+      description:
+        "Network of the engine that `network: open` means, for example `bridge`; without it such requests are refused. Egress is not enforced on it.",
+    }),
   runtime: z
     .string()
     .regex(/^[\w.-]{1,64}$/, "must be the name of a runtime of the engine")
@@ -124,6 +144,13 @@ export const SettingTable = z.object({
     list: true,
     default: "",
     description: "Existing directories under which a request may name its workspace.",
+  }),
+  referenceRoots: list(z.string().max(4096, "must have at most 4096 characters each")).register(metas, {
+    kind: "path",
+    list: true,
+    default: "",
+    description:
+      "Existing directories under which a request may name references, beside the workspaces' roots.",
   }),
   concurrency: wholeNumber(1, 256).register(metas, {
     kind: "number",

@@ -56,12 +56,13 @@ export function readSettings(sources: SettingsSources = {}): Settings {
     if (raw[name] !== undefined) complain(name, issue.message);
     else if (!given.labels.has(name)) complain(name, "must be set: no place for it could be found");
   }
-  const roots = resolveRoots(raw.workspaceRoots, findDirectory, complain);
+  const workspaceRoots = resolveRoots("workspaceRoots", raw, findDirectory, complain);
+  const referenceRoots = resolveRoots("referenceRoots", raw, findDirectory, complain);
   complainOfDemoModel(raw, complain);
   const settings = parsed.success ? withDemoModel(parsed.data) : undefined;
   if (settings === undefined || complaints.length > 0) throw new SettingsError(complaints);
   const secretFiles = given.secretFiles.map((path) => (sources.toRealPath ?? toRealPath)(path));
-  return { ...settings, workspaceRoots: roots, secretFiles };
+  return { ...settings, workspaceRoots, referenceRoots, secretFiles };
 }
 
 /** For logs and for `doctor`: a secret is "(set)" or "(not set)", with no part of it. */
@@ -136,13 +137,18 @@ function findProductDirectory(name: string, programDir: string, find: FindDirect
 }
 
 /** Roots are compared with real paths later, so they are kept as real paths. */
-function resolveRoots(raw: unknown, find: FindDirectory, complain: Complain): string[] {
-  const roots = SettingTable.shape.workspaceRoots.safeParse(raw);
+function resolveRoots(
+  name: "workspaceRoots" | "referenceRoots",
+  raw: Readonly<Record<string, unknown>>,
+  find: FindDirectory,
+  complain: Complain,
+): string[] {
+  const roots = SettingTable.shape[name].safeParse(raw[name]);
   if (!roots.success) return []; // its complaint stands
   const found = roots.data.map((path) => ({ path, real: path.startsWith("/") ? find(path) : undefined }));
   const lost = found.filter(({ real }) => real === undefined).map(({ path }) => toShown(path));
   if (lost.length > 0) {
-    complain("workspaceRoots", `must be absolute paths of existing directories; not so: ${lost.join(", ")}`);
+    complain(name, `must be absolute paths of existing directories; not so: ${lost.join(", ")}`);
   }
   return [...new Set(found.flatMap(({ real }) => (real === undefined ? [] : [real])))];
 }

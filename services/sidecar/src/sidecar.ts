@@ -58,6 +58,7 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
     PlaceList.probe(toPlaces(settings, productDir), settings.sandbox),
   ]);
   held.use(journal);
+  held.defer(() => places.close());
   const recovered = await recover(journal, places);
   if (recovered.lostRuns > 0 || recovered.sweptProcesses > 0)
     log.warn(recovered, "recovered from an earlier end");
@@ -77,6 +78,9 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
     pids: settings.pids,
     workspaceBytes: settings.workspaceBytes,
     workspaceRoots: settings.workspaceRoots,
+    referenceRoots: settings.referenceRoots,
+    allowedImages: settings.allowedImages,
+    hasOpenNetwork: settings.openNetwork !== undefined,
     protectedPaths: [
       ...[settings.home, settings.configDir, settings.skillsDir, productDir].map((path) =>
         realpathSync(path),
@@ -154,6 +158,7 @@ function toPlaces(settings: Settings, productDir: string): PlaceKind[] {
     instance: common.instance,
     version: readVersion(),
     seccompFile: toSeccompFile(productDir),
+    openNetwork: settings.openNetwork,
   });
   const isolated = settings.sandbox === "local" ? [local] : [docker, local];
   return settings.allowUnisolated ? [...isolated, new UnisolatedPlaces(common)] : isolated;
@@ -225,7 +230,8 @@ function toCapabilities(
       missing: [...missing],
     })),
     sandboxInForce: places.inForce?.kind ?? null,
-    networkModes: ["none"],
+    networkModes: settings.openNetwork === undefined ? ["none"] : ["none", "open"],
+    allowedImages: [...settings.allowedImages],
     allowedPrograms: [...settings.allowedPrograms],
     workspaceRoots: settings.workspaceRoots.length,
     limits: {

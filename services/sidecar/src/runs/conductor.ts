@@ -5,11 +5,12 @@ import type { Harness, HarnessStop, OpenHarness, PromptEnd, StartedHarness } fro
 import { unlessAborted, within } from "../kernel/deadline.ts";
 import { Fault, toFault } from "../kernel/fault.ts";
 import { openSandbox } from "../sandboxes/open-sandbox.ts";
+import { toReferenceFiles } from "../sandboxes/references.ts";
 import type { PlaceKind, Sandbox, SandboxSpec } from "../sandboxes/sandbox.ts";
 import { LimitWatch } from "./limits.ts";
 import type { ResultStore } from "./result-store.ts";
 import type { AcceptDoor, ActiveRun, RunEnding } from "./run.ts";
-import { toPrompt, toSkillFiles, toWorkspaceFiles } from "./run-input.ts";
+import { toInstructions, toPrompt, toSkillFiles, toWorkspaceFiles } from "./run-input.ts";
 
 export type ConductorParts = {
   readonly place: PlaceKind;
@@ -49,7 +50,7 @@ async function perform(run: ActiveRun, parts: ConductorParts): Promise<RunEnding
     const late = () => new Fault("harness_not_started", "The run could not be set up in time.");
     const starting = startHarness(run, sandbox, parts).then((started) => {
       harness = started;
-      return prepare(run, sandbox, started, lease, parts.clamped);
+      return prepare(run, sandbox, started, lease, parts);
     });
     const open = await within(parts.prepareMs, Promise.race([starting, sandbox.lost]), late, run.stopped);
     run.move("start");
@@ -78,15 +79,16 @@ async function startHarness(
   sandbox: Sandbox,
   parts: ConductorParts,
 ): Promise<StartedHarness> {
-  const filled = fillWorkspace(run, sandbox);
+  const filled = fillSandbox(run, sandbox, parts.spec);
   filled.catch(() => undefined);
   const started = await parts.harness.start(sandbox, { tools: run.profile.tools, signal: run.stopped });
   await filled;
   return started;
 }
 
-async function fillWorkspace(run: ActiveRun, sandbox: Sandbox): Promise<void> {
+async function fillSandbox(run: ActiveRun, sandbox: Sandbox, { references }: SandboxSpec): Promise<void> {
   await sandbox.fill("workspace", toWorkspaceFiles(run.request));
+  await sandbox.fill("references", toReferenceFiles(references));
   await sandbox.fill("home", toSkillFiles(run.profile.skills));
   await sandbox.seal();
 }
@@ -96,7 +98,7 @@ async function prepare(
   sandbox: Sandbox,
   harness: StartedHarness,
   lease: Lease,
-  clamped: readonly string[],
+  { clamped, spec }: ConductorParts,
 ): Promise<OpenHarness> {
   const { extensionSha256 } = harness;
   const receipt =
@@ -106,13 +108,13 @@ async function prepare(
     const text = `Lowered to the operator's ceiling: ${clamped.join(", ")}.`;
     await run.tell({ type: "notice", level: "warning", topic: "limit", text });
   }
-  const { model, tools, instructions, skills, thinking } = run.profile;
+  const { model, tools, skills, thinking } = run.profile;
   return harness.claim({
     model,
     baseUrl: `http://127.0.0.1:${sandbox.doorPort}/model`,
     placeholder: lease.placeholder,
     tools,
-    instructions,
+    instructions: toInstructions(run.profile, spec.references),
     thinking,
     skills: skills.map(({ name, description }) => ({
       name,

@@ -35,6 +35,9 @@ export type RegistryOptions = {
   readonly pids: number;
   readonly workspaceBytes: number;
   readonly workspaceRoots: readonly string[];
+  readonly referenceRoots: readonly string[];
+  readonly allowedImages: readonly string[];
+  readonly hasOpenNetwork: boolean;
   readonly protectedPaths: readonly string[];
   openDoor(lease: Lease): AcceptDoor;
   /** Adds secrets that nothing written down may show; disposing forgets them. */
@@ -76,6 +79,7 @@ export class RunRegistry implements RunStore {
     try {
       const id = createRunId();
       const spec = await toSandboxSpec(id, request, profile, place.kind, options);
+      await place.admit?.(spec);
       const secrets = options.guardSecrets(toSecrets(request, profile));
       const run = new ActiveRun({
         id,

@@ -7,8 +7,10 @@ import type { FillFile } from "./sandbox.ts";
 export function toTar(
   files: readonly FillFile[],
   owner: { uid: number; gid: number } = { uid: 0, gid: 0 },
+  directories: readonly string[] = [],
 ): Readable {
   const archive = pack();
+  for (const name of directories) archive.entry({ ...owner, name, mode: 0o755, type: "directory" });
   for (const file of files) {
     const mode = file.executable ? 0o755 : 0o644;
     archive.entry({ ...owner, name: file.path, mode, type: "file" }, file.content);

@@ -1,12 +1,13 @@
 /** Opens a place, shakes hands with the guard inside it and makes the sandbox that everything above works with. */
 import type { Duplex, Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
-import { Cleared, GuardView } from "#contract/guard";
+import { Cleared, type FillTarget, GuardView } from "#contract/guard";
 import type { Receipt } from "#contract/sandbox";
 import { within } from "../kernel/deadline.ts";
 import { Fault } from "../kernel/fault.ts";
 import { toTar } from "./fill-tar.ts";
 import { GuardLink, type Hello } from "./pipe/guard-link.ts";
+import { proveReferences } from "./references.ts";
 import type {
   FillFile,
   Place,
@@ -51,6 +52,7 @@ class OpenSandbox implements Sandbox {
   readonly paths: Place["paths"];
   readonly doorPort: number;
   readonly extensionSha256: string;
+  readonly harnessSha256: Readonly<Record<string, string>>;
   readonly lost: Promise<never>;
   readonly #place: Place;
   readonly #link: GuardLink;
@@ -66,6 +68,7 @@ class OpenSandbox implements Sandbox {
     this.paths = place.paths;
     this.doorPort = hello.doorPort;
     this.extensionSha256 = hello.view.extensionSha256;
+    this.harnessSha256 = hello.view.harnessSha256;
     this.lost = Promise.race([link.closed, place.ended]).then(async () => {
       // The place follows its pipe, and knows more: how its first process ended, and what was last complained of.
       const end = await Promise.race([place.ended, delay(LAST_WORDS_MS)]);
@@ -79,20 +82,25 @@ class OpenSandbox implements Sandbox {
     return this.#receipt;
   }
 
-  async fill(target: "workspace" | "home", files: readonly FillFile[]): Promise<void> {
-    if (files.length === 0 || (target === "workspace" && this.#place.isFilled === true)) return;
+  async fill(target: FillTarget, files: readonly FillFile[]): Promise<void> {
+    if (files.length === 0 || this.#place.filled?.includes(target)) return;
     await this.#link.askWithInput({ op: "fill", target }, toTar(files));
   }
 
   async seal(): Promise<void> {
     await this.#link.ask({ op: "snapshot" });
-    await this.#place.seal(this.#spec.readOnly);
-    if (!this.#spec.readOnly) return;
+    const { readOnly, references } = this.#spec;
+    await this.#place.seal(readOnly);
+    if (!readOnly && references.length === 0) return;
     const view = GuardView.parse(await this.#link.ask({ op: "inspect" }));
-    if (view.workspaceWritable) {
+    if (readOnly && view.workspaceWritable) {
       throw new Fault("isolation_unavailable", "The workspace could not be made read-only for a reader.");
     }
-    this.#receipt = { ...this.#receipt, workspace: "read-only" };
+    this.#receipt = {
+      ...this.#receipt,
+      ...(readOnly ? { workspace: "read-only" } : {}),
+      ...(references.length === 0 ? {} : { references: proveReferences(view, references) }),
+    };
   }
 
   async start(program: ProgramSpec): Promise<SandboxProcess> {

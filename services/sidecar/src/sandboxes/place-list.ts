@@ -73,6 +73,10 @@ export class PlaceList {
     return found.reduce((sum, count) => sum + count, 0);
   }
 
+  async close(): Promise<void> {
+    await Promise.all(this.#probed.map(({ place }) => place.close?.()));
+  }
+
   #find(kind: "auto" | SandboxKind): { place: PlaceKind; probe: PlaceProbe } | undefined {
     return this.#probed.find(({ probe }) => probe.available && (kind === "auto" || probe.kind === kind));
   }

@@ -1,9 +1,17 @@
 /** The place where a run's processes live, as the conductor and the harness drivers see it. */
 import type { Duplex, Readable } from "node:stream";
 import type { FailureCode } from "#contract/failure";
-import type { GuardView } from "#contract/guard";
+import type { FillTarget, GuardView } from "#contract/guard";
 import type { Exit, InlineFile } from "#contract/run";
 import type { Receipt, SandboxKind } from "#contract/sandbox";
+
+/** What a run may read and never write, at `/refs/<name>`. */
+export type Reference = {
+  readonly name: string;
+  readonly source:
+    | { readonly kind: "bind"; readonly path: string }
+    | { readonly kind: "content"; readonly content: Buffer };
+};
 
 /** What a run wants of its place; already clamped by the operator's settings. */
 export type SandboxSpec = {
@@ -18,6 +26,11 @@ export type SandboxSpec = {
   /** What the request wants lower than the operator's ceiling; only kinds that can limit these are asked. */
   readonly cpus?: number;
   readonly memoryBytes?: number;
+  readonly references: readonly Reference[];
+  /** `open`: a network of the engine's, which the operator has allowed. */
+  readonly network: "none" | "open";
+  /** An image that the operator has allowed, in place of the usual one. */
+  readonly image?: string;
   /** A reader's files, for kinds that have to bring them in before the workspace is read-only. */
   readonly initialFiles?: readonly FillFile[];
   /** False: nothing under the workspace, home or temp can be executed. */
@@ -45,8 +58,8 @@ export type PlaceEnd = { readonly detail: string };
 export interface Place extends AsyncDisposable {
   readonly pipe: Duplex;
   readonly paths: SandboxPaths;
-  /** True where the spec's initial files are in the workspace already. */
-  readonly isFilled?: boolean;
+  /** What was filled from the spec before the place began. */
+  readonly filled?: readonly FillTarget[];
   /** Resolves when the place has ended for whatever reason; never rejects. */
   readonly ended: Promise<PlaceEnd>;
   /** Takes the last rights away, and the workspace's writability if asked. Called once, before anything untrusted runs. */
@@ -72,10 +85,14 @@ export interface PlaceKind {
   /** True where what `probe` says may change while the service runs. */
   readonly mayChange?: boolean;
   probe(): Promise<PlaceProbe>;
+  /** Refuses, before a run is accepted, what `open` would refuse: image_missing, forbidden. */
+  admit?(spec: SandboxSpec): Promise<void>;
   /** Throws isolation_unavailable, sandbox_unavailable, forbidden. */
   open(spec: SandboxSpec, signal: AbortSignal): Promise<Place>;
   /** Ends what a crashed earlier process of this instance left; resolves to how many it found. */
   sweep(): Promise<number>;
+  /** Lets go what was kept for all runs; after the last one. Never throws. */
+  close?(): Promise<void>;
 }
 
 export type ProgramSpec = {
@@ -101,12 +118,14 @@ export interface Sandbox extends AsyncDisposable {
   readonly receipt: Receipt;
   /** Digest of the extension that lies in the sandbox's product, as the guard read it. */
   readonly extensionSha256: string;
+  /** Digests of the harnesses in the sandbox's product, as its build wrote them down. */
+  readonly harnessSha256: Readonly<Record<string, string>>;
   readonly paths: SandboxPaths;
   /** Port on the sandbox's own loopback whose connections reach the sidecar. */
   readonly doorPort: number;
   /** Rejects with sandbox_lost when the sandbox ends without being asked to. Never resolves. */
   readonly lost: Promise<never>;
-  fill(target: "workspace" | "home", files: readonly FillFile[]): Promise<void>;
+  fill(target: FillTarget, files: readonly FillFile[]): Promise<void>;
   /** Takes the baseline that changes are told against, and the last rights; before anything untrusted runs. */
   seal(): Promise<void>;
   start(program: ProgramSpec): Promise<SandboxProcess>;

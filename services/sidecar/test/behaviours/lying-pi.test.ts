@@ -20,7 +20,7 @@ type Opened = AsyncDisposable & { readonly started: StartedHarness; readonly san
 async function openLyingPi(lie: string, deadlines?: PiDeadlines): Promise<Opened> {
   const productDir = mkdtempSync(join(tmpdir(), "pillion-product-"));
   onTestFinished(() => rmSync(productDir, { recursive: true, force: true }));
-  for (const part of ["guard", "extension", `${PACKAGE}/package.json`]) {
+  for (const part of ["guard", "extension", "harnesses.json", `${PACKAGE}/package.json`]) {
     cpSync(join(PRODUCT_DIR, part), join(productDir, part), { recursive: true });
   }
   mkdirSync(dirname(join(productDir, CLI)), { recursive: true });

@@ -17,7 +17,7 @@ import { DockerPlaces, type DockerPlacesOptions } from "../../src/sandboxes/dock
 import { LocalPlaces } from "../../src/sandboxes/local/local-places.ts";
 import { UnisolatedPlaces } from "../../src/sandboxes/local/unisolated-places.ts";
 import { openSandbox } from "../../src/sandboxes/open-sandbox.ts";
-import type { FillFile, PlaceKind, Sandbox, SandboxSpec } from "../../src/sandboxes/sandbox.ts";
+import type { FillFile, PlaceKind, Reference, Sandbox, SandboxSpec } from "../../src/sandboxes/sandbox.ts";
 import { FakeSandbox } from "../fakes/fake-sandbox.ts";
 
 export const PRODUCT_DIR = join(import.meta.dirname, "../../../../dist/product");
@@ -30,6 +30,9 @@ export type SandboxWishes = {
   readonly executable?: boolean;
   /** A reader's files, which some kinds have to bring in before. */
   readonly files?: readonly FillFile[];
+  readonly references?: readonly Reference[];
+  readonly network?: "none" | "open";
+  readonly image?: string;
   readonly acceptDoor?: (connection: Duplex) => void;
   readonly productDir?: string;
   /** A caller's own directory as workspace. */
@@ -185,6 +188,9 @@ export function toSpec(runId: string, wishes: SandboxWishes = {}): SandboxSpec {
         : { kind: "bind", path: wishes.path },
     readOnly: wishes.readOnly ?? false,
     ...(wishes.files === undefined ? {} : { initialFiles: wishes.files }),
+    references: wishes.references ?? [],
+    network: wishes.network ?? "none",
+    ...(wishes.image === undefined ? {} : { image: wishes.image }),
     pids: wishes.pids ?? 128,
     executable: wishes.executable ?? false,
   };

@@ -23,6 +23,7 @@ export const CAPABILITIES: Capabilities = {
   sandboxInForce: null,
   networkModes: ["none"],
   allowedPrograms: [],
+  allowedImages: [],
   workspaceRoots: 0,
   limits: { concurrency: 1, queue: 1, wallMs: 1, idleMs: 1, steps: 1, requestBytes: MAX_BODY_BYTES },
   providers: [],

@@ -26,6 +26,7 @@ export class FakeSandbox implements Sandbox {
   readonly directory = mkdtempSync(join(tmpdir(), "pillion-fake-sandbox-"));
   readonly doorPort = 9;
   readonly extensionSha256 = "0".repeat(64);
+  readonly harnessSha256 = {};
   readonly paths: SandboxPaths;
   readonly lost: Promise<never>;
   readonly receipt: Receipt;

@@ -31,6 +31,8 @@ export const VIEW: GuardView = {
   systemWritable: false,
   workspaceWritable: true,
   workspaceId: "1:1",
+  references: [],
+  harnessSha256: {},
 };
 
 const RECEIPT: Receipt = {

@@ -17,7 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { json } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { openBoundWorkspace } from "../../src/sandboxes/bound-workspace.ts";
+import { openBoundWorkspace } from "../../src/sandboxes/bound-directory.ts";
 import { LOCAL, type SandboxWishes } from "../behaviours/open-places.ts";
 import { startNode } from "../behaviours/sandbox-behaviour.ts";
 

@@ -75,6 +75,8 @@ describe("defaults", () => {
       allowUnisolated: false,
       allowedPrograms: [],
       workspaceRoots: [],
+      referenceRoots: [],
+      allowedImages: [],
       secretFiles: [],
       dockerHost: "unix:///var/run/docker.sock",
       image: "pillion-agent:base",

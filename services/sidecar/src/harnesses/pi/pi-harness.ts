@@ -1,8 +1,7 @@
 /** Drives Pi: started closed with our extension only, opened by one claim, proved open before any prompt. */
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream, existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { z } from "zod";
 import type { EventBody } from "#contract/event";
 import { Claim } from "#contract/extension";
@@ -29,6 +28,8 @@ import { stopPi } from "./pi-stop.ts";
 const PACKAGE = "pi/node_modules/@earendil-works/pi-coding-agent";
 const CLI = `${PACKAGE}/dist/bundle/cli.js`;
 const EXTENSION = "extension/pillion.js";
+/** Made by scripts/build.mjs, over all files of each harness. */
+const DIGESTS = "harnesses.json";
 /** Before the first retry; each later one waits twice as long. */
 const RETRY_DELAY_MS = 1_000;
 /** A program may close its output and live on. */
@@ -77,11 +78,12 @@ export class PiHarness implements Harness {
 
   async start(sandbox: Sandbox, options: StartOptions): Promise<StartedHarness> {
     const sha256 = toSha256(this.#extension);
-    refuseOtherExtension(sandbox, sha256);
+    const known = await this.#identify();
+    refuseOtherBuild(sandbox, sha256, known);
     const { paths } = sandbox;
     const extensionPath = `${paths.product}/${EXTENSION}`;
     const agentDir = `${paths.home}/.pi`;
-    const [harness] = await Promise.all([this.#identify(), sandbox.fill("home", this.#homeFiles())]);
+    await sandbox.fill("home", this.#homeFiles());
     const process = await sandbox.start({
       program: paths.node,
       args: [`${paths.product}/${CLI}`, ...toArguments(extensionPath, options.tools)],
@@ -98,7 +100,7 @@ export class PiHarness implements Harness {
       },
     });
     const retries = this.#retries > 0;
-    return new StartedPi(process, sandbox, harness, sha256, extensionPath, retries, this.#deadlines);
+    return new StartedPi(process, sandbox, known, sha256, extensionPath, retries, this.#deadlines);
   }
 
   /** The extension lies in the run's own agent directory, byte-identical to what Pi loads from the read-only product. */
@@ -116,12 +118,16 @@ export class PiHarness implements Harness {
   }
 }
 
-/** The receipt names our digest, so what Pi will load there must have it: an image may be of another build. */
-function refuseOtherExtension(sandbox: Sandbox, sha256: string): void {
-  if (sandbox.extensionSha256 === sha256) return;
+/** The receipt names our digests, so what Pi is made of there must have them: an image may be of another build. */
+function refuseOtherBuild(sandbox: Sandbox, extensionSha256: string, pi: RunHarness): void {
+  const other = [
+    ...(sandbox.extensionSha256 === extensionSha256 ? [] : ["extension"]),
+    ...(sandbox.harnessSha256[pi.id] === pi.sha256 ? [] : ["Pi"]),
+  ];
+  if (other.length === 0) return;
   throw new Fault(
     "harness_unavailable",
-    "The sandbox holds another extension than this service: build the image again, or start the service again.",
+    `The sandbox holds another ${other.join(" and another ")} than this service: build the image again, or start the service again.`,
   );
 }
 
@@ -147,9 +153,10 @@ async function identify(productDir: string): Promise<RunHarness> {
   const { version } = z
     .object({ version: z.string() })
     .parse(JSON.parse(readFileSync(join(productDir, PACKAGE, "package.json"), "utf8")));
-  const hash = createHash("sha256");
-  await pipeline(createReadStream(join(productDir, CLI)), hash);
-  return { id: "pi", version, sha256: hash.digest("hex"), source: "baked" };
+  const { pi } = z
+    .object({ pi: z.string() })
+    .parse(JSON.parse(readFileSync(join(productDir, DIGESTS), "utf8")));
+  return { id: "pi", version, sha256: pi, source: "baked" };
 }
 
 /** jiti's translation of our extension, made at build time; without it every start would load a compiler. */

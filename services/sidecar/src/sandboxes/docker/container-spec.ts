@@ -1,16 +1,28 @@
 /** Everything that is set on a run's container, from what the operator allows and the run wants. Pure; a golden test pins it. */
 import type { ContainerCreateOptions } from "dockerode";
 import { toGuardCommand } from "../guard-command.ts";
+import { toBoundReferences, toReferencePath } from "../references.ts";
 import type { SandboxPaths, SandboxSpec } from "../sandbox.ts";
 
 export const DOCKER_PATHS: SandboxPaths = {
   workspace: "/workspace",
   home: "/home/agent",
   temp: "/tmp",
-  node: "/usr/local/bin/node",
+  node: "/opt/pillion/node/bin/node",
   product: "/opt/pillion",
   path: "/opt/pillion/bin:/usr/local/bin:/usr/bin:/bin",
 };
+
+/** Where an image has its programs comes first but for ours; what it says beside absolute directories is left out. */
+export function toPaths(imageEnv: readonly string[]): SandboxPaths {
+  const own = imageEnv.find((entry) => entry.startsWith("PATH="))?.slice("PATH=".length) ?? "";
+  const directories = [
+    `${DOCKER_PATHS.product}/bin`,
+    ...own.split(":").filter((part) => part.startsWith("/")),
+  ];
+  if (directories.length === 1) return DOCKER_PATHS;
+  return { ...DOCKER_PATHS, path: [...new Set(directories)].join(":") };
+}
 
 export const LABELS = {
   instance: "org.pillion.instance",
@@ -46,6 +58,8 @@ export function clampLimits(
   };
 }
 
+export type VolumeMount = { readonly volume: string; readonly target: string };
+
 export type ContainerWishes = {
   readonly spec: SandboxSpec;
   readonly limits: ContainerLimits;
@@ -56,8 +70,12 @@ export type ContainerWishes = {
   readonly seccomp: string;
   readonly runtime: string;
   readonly image: string;
-  /** Volume with a reader's files, which is mounted read-only. */
-  readonly volume?: string;
+  /** What the image sets in its environment, as `NAME=value`. */
+  readonly imageEnv: readonly string[];
+  /** Mounted read-only: a reader's files, references, our product in an image of another's. */
+  readonly volumes: readonly VolumeMount[];
+  /** Name of an engine's network, or `none`. */
+  readonly network: string;
   /** Who the run is: the caller's own directory keeps its owner. */
   readonly user: { readonly uid: number; readonly gid: number };
 };
@@ -65,11 +83,11 @@ export type ContainerWishes = {
 export function toContainerOptions(wishes: ContainerWishes): ContainerCreateOptions {
   const { spec, limits, user } = wishes;
   return {
-    name: `pillion-${wishes.instance}-${spec.runId.replace(/^run_/, "")}`,
+    name: toContainerName(wishes.instance, spec.runId),
     Image: wishes.image,
     Entrypoint: [],
-    Cmd: toGuardCommand(DOCKER_PATHS),
-    Env: toEnvironment(),
+    Cmd: toGuardCommand(DOCKER_PATHS, spec.references),
+    Env: toEnvironment(wishes.imageEnv),
     User: `${user.uid}:${user.gid}`,
     WorkingDir: "/",
     Hostname: "sandbox",
@@ -85,11 +103,11 @@ export function toContainerOptions(wishes: ContainerWishes): ContainerCreateOpti
     OpenStdin: true,
     StdinOnce: true,
     Tty: false,
-    NetworkDisabled: true,
+    NetworkDisabled: wishes.network === "none",
     StopSignal: "SIGKILL",
     Healthcheck: { Test: ["NONE"] },
     HostConfig: {
-      NetworkMode: "none",
+      NetworkMode: wishes.network,
       Runtime: wishes.runtime,
       Init: true,
       ReadonlyRootfs: true,
@@ -109,8 +127,8 @@ export function toContainerOptions(wishes: ContainerWishes): ContainerCreateOpti
         { Name: "nproc", Soft: NPROC, Hard: NPROC },
         { Name: "core", Soft: 0, Hard: 0 },
       ],
-      Tmpfs: toTmpfs(spec, user, wishes.volume !== undefined),
-      Mounts: toMounts(spec, wishes.volume),
+      Tmpfs: toTmpfs(wishes),
+      Mounts: toMounts(wishes),
       LogConfig: { Type: "none", Config: {} },
       RestartPolicy: { Name: "no" },
       AutoRemove: false, // it would lose how the container ended
@@ -118,22 +136,37 @@ export function toContainerOptions(wishes: ContainerWishes): ContainerCreateOpti
   };
 }
 
-/** The whole environment of the guard; a harness gets its own. What an image sets is not removed, so it is set over. */
-function toEnvironment(): string[] {
-  return [`PATH=${DOCKER_PATHS.path}`, `HOME=${DOCKER_PATHS.home}`, "LANG=C.UTF-8", "UV_THREADPOOL_SIZE=2"];
+/** Also the beginning of the names of a run's volumes. */
+export function toContainerName(instance: string, runId: string): string {
+  return `pillion-${instance}-${runId.replace(/^run_/, "")}`;
 }
 
-function toTmpfs(
-  spec: SandboxSpec,
-  user: ContainerWishes["user"],
-  hasVolume: boolean,
-): Record<string, string> {
+/** The whole environment of the guard; a harness gets its own. What an image sets cannot be removed, so it is emptied. */
+function toEnvironment(imageEnv: readonly string[]): string[] {
+  const own = {
+    PATH: DOCKER_PATHS.path,
+    HOME: DOCKER_PATHS.home,
+    LANG: "C.UTF-8",
+    UV_THREADPOOL_SIZE: "2",
+  };
+  const others = imageEnv.map((entry) => entry.split("=", 1)[0] ?? "").filter((name) => !(name in own));
+  return [
+    ...Object.entries(own).map(([name, value]) => `${name}=${value}`),
+    ...others.map((name) => `${name}=`),
+  ];
+}
+
+const isWorkspaceFilled = ({ volumes }: ContainerWishes): boolean =>
+  volumes.some(({ target }) => target === DOCKER_PATHS.workspace);
+
+function toTmpfs(wishes: ContainerWishes): Record<string, string> {
+  const { spec, user } = wishes;
   const owner = `uid=${user.uid},gid=${user.gid}`;
   const flags = `rw,nosuid,nodev,${spec.executable ? "exec" : "noexec"}`;
   return {
     [DOCKER_PATHS.temp]: `${flags},size=${TEMP_BYTES},mode=0700,${owner}`,
     [DOCKER_PATHS.home]: `${flags},size=${HOME_BYTES},mode=0700,${owner}`,
-    ...(spec.workspace.kind === "scratch" && !hasVolume
+    ...(spec.workspace.kind === "scratch" && !isWorkspaceFilled(wishes)
       ? { [DOCKER_PATHS.workspace]: `${flags},size=${spec.workspace.bytes},mode=0700,${owner}` }
       : {}),
   };
@@ -141,17 +174,23 @@ function toTmpfs(
 
 type Mount = NonNullable<NonNullable<ContainerCreateOptions["HostConfig"]>["Mounts"]>[number];
 
-function toMounts(spec: SandboxSpec, volume: string | undefined): Mount[] {
-  const Target = DOCKER_PATHS.workspace;
-  if (volume !== undefined) return [{ Type: "volume", Source: volume, Target, ReadOnly: true }];
-  if (spec.workspace.kind === "scratch") return [];
+function toMounts({ spec, volumes }: ContainerWishes): Mount[] {
+  const { workspace } = spec;
   return [
-    {
-      Type: "bind",
-      Source: spec.workspace.path,
-      Target,
-      ReadOnly: spec.readOnly,
-      BindOptions: { Propagation: "rprivate" },
-    },
+    ...volumes.map(
+      ({ volume, target }): Mount => ({ Type: "volume", Source: volume, Target: target, ReadOnly: true }),
+    ),
+    ...(workspace.kind === "bind" ? [toBind(workspace.path, DOCKER_PATHS.workspace, spec.readOnly)] : []),
+    ...toBoundReferences(spec.references).map(({ name, path }) => toBind(path, toReferencePath(name), true)),
   ];
+}
+
+function toBind(from: string, to: string, readOnly: boolean): Mount {
+  return {
+    Type: "bind",
+    Source: from,
+    Target: to,
+    ReadOnly: readOnly,
+    BindOptions: { Propagation: "rprivate" },
+  };
 }

@@ -1,24 +1,35 @@
 /** The docker kind of sandbox: one container a run, the guard under its init, the attached streams as the pipe. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
 import type { Container, ContainerCreateOptions, ContainerInspectInfo } from "dockerode";
-import type { GuardView } from "#contract/guard";
-import type { Receipt } from "#contract/sandbox";
+import type { FillTarget, GuardView } from "#contract/guard";
+import { REFERENCES_DIR, type Receipt } from "#contract/sandbox";
 import { within } from "../../kernel/deadline.ts";
 import { Fault, toFault } from "../../kernel/fault.ts";
-import { openBoundWorkspace } from "../bound-workspace.ts";
+import { openBoundWorkspace } from "../bound-directory.ts";
 import { toTar } from "../fill-tar.ts";
+import {
+  findForeignReferences,
+  openBoundReferences,
+  toBoundReferences,
+  toReferenceFiles,
+} from "../references.ts";
 import type { Place, PlaceEnd, PlaceKind, PlaceProbe, SandboxSpec } from "../sandbox.ts";
+import { readAllowedImage } from "./allowed-image.ts";
 import {
   type ContainerLimits,
   clampLimits,
   DOCKER_PATHS,
   LABELS,
+  toContainerName,
   toContainerOptions,
+  toPaths,
+  type VolumeMount,
 } from "./container-spec.ts";
 import { toPipe } from "./demultiplex.ts";
-import { Engine, type EngineFacts } from "./engine.ts";
+import { Engine, type EngineFacts, type ImageFacts } from "./engine.ts";
+import { ProductVolume } from "./product-volume.ts";
 import { findWeaker, toDockerReceipt, toWeakFault } from "./receipt.ts";
 
 const END_MS = 15_000;
@@ -38,19 +49,26 @@ export type DockerPlacesOptions = {
   readonly version: string;
   /** Directory with seccomp.json. */
   readonly seccompFile: string;
+  /** The engine's network that `network: open` means; runs with it are refused where there is none. */
+  readonly openNetwork?: string | undefined;
 };
+
+/** With the volume that brings our product into an image of another's. */
+type RunImage = ImageFacts & { readonly product: readonly VolumeMount[] };
 
 export class DockerPlaces implements PlaceKind {
   readonly kind = "docker";
   readonly mayChange = true;
   readonly #options: DockerPlacesOptions;
   readonly #engine: Engine;
+  readonly #product: ProductVolume;
   readonly #seccomp: string;
   #facts: EngineFacts | undefined;
 
   constructor(options: DockerPlacesOptions) {
     this.#options = options;
     this.#engine = new Engine(options.host);
+    this.#product = new ProductVolume(this.#engine, options.instance);
     this.#seccomp = JSON.stringify(JSON.parse(readFileSync(options.seccompFile, "utf8")));
   }
 
@@ -61,7 +79,7 @@ export class DockerPlaces implements PlaceKind {
       else await this.#engine.ping();
       if (!this.#facts.runtimes.includes(runtime))
         throw new Fault("sandbox_unavailable", `The container engine does not have the runtime ${runtime}.`);
-      await this.#engine.findImage(image);
+      await this.#engine.readImage(image);
       const detail = `containers of Docker ${this.#facts.version}, ${runtime}, image ${image}`;
       return { kind: "docker", available: true, isolated: true, detail, missing: [] };
     } catch (error) {
@@ -70,28 +88,37 @@ export class DockerPlaces implements PlaceKind {
     }
   }
 
+  async admit({ image }: SandboxSpec): Promise<void> {
+    if (image !== undefined) await readAllowedImage(this.#engine, image);
+  }
+
   async open(spec: SandboxSpec, signal: AbortSignal): Promise<Place> {
     signal.throwIfAborted();
     await using held = new AsyncDisposableStack();
     const bound =
       spec.workspace.kind === "bind" ? held.use(await openBoundWorkspace(spec.workspace.path)) : undefined;
+    const references = held.use(await openBoundReferences(spec.references));
     const user = bound === undefined ? USER : { uid: bound.uid, gid: bound.gid };
-    const image = await this.#engine.findImage(this.#options.image);
     const left = new AsyncDisposableStack(); // what the place owns once it is there
     try {
-      const volume = await this.#fillVolume(spec, image, left);
-      const asked = this.#toOptions(spec, image, user, volume);
+      const image = await this.#readImage(spec);
+      const volumes = [...(await this.#fillVolumes(spec, image, left)), ...image.product];
+      const asked = this.#toOptions(spec, image, user, volumes);
       const container = await this.#engine.create(asked);
       left.defer(() => this.#engine.remove(container));
       const place = await this.#begin(container, left, signal);
       const weaker = findWeaker(asked, place.inspected);
       if (weaker.length > 0) throw toWeakFault(weaker);
-      const { runtime } = this.#options;
-      place.isFilled = volume !== undefined;
+      left.use(held.move());
+      place.paths = image.product.length === 0 ? DOCKER_PATHS : toPaths(image.env);
+      place.filled = [...(spec.readOnly ? (["workspace"] as const) : []), "references"];
       place.toReceipt = (view) => {
         // Another machine's directory of that name, or one that took the name since it was checked.
-        if (bound !== undefined && view.workspaceId !== bound.id) throw toForeignFault();
-        return toDockerReceipt(view, { spec, limits: this.#clamp(spec), runtime, image, user });
+        if (bound !== undefined && view.workspaceId !== bound.id) throw toForeignFault("The workspace");
+        const [foreign] = findForeignReferences(view, references);
+        if (foreign !== undefined) throw toForeignFault(`The reference ${foreign}`);
+        const { runtime } = this.#options;
+        return toDockerReceipt(view, { spec, limits: this.#clamp(spec), runtime, image: image.id, user });
       };
       return place;
     } catch (error) {
@@ -100,45 +127,81 @@ export class DockerPlaces implements PlaceKind {
     }
   }
 
+  /** Another's image gets our product on a volume; ours has it. */
+  async #readImage(spec: SandboxSpec): Promise<RunImage> {
+    const ours = await this.#engine.readImage(this.#options.image);
+    if (spec.image === undefined) return { ...ours, product: [] };
+    const image = await readAllowedImage(this.#engine, spec.image);
+    const volume = await this.#product.find(ours.id);
+    return { ...image, product: [{ volume, target: DOCKER_PATHS.product }] };
+  }
+
   #toOptions(
     spec: SandboxSpec,
-    image: string,
+    image: ImageFacts,
     user: typeof USER,
-    volume: string | undefined,
+    volumes: readonly VolumeMount[],
   ): ContainerCreateOptions {
-    const { instance, version, runtime } = this.#options;
+    const { instance, version, runtime, openNetwork = "none" } = this.#options;
     return toContainerOptions({
-      ...{ spec, limits: this.#clamp(spec), instance, version, runtime, image, user, seccomp: this.#seccomp },
-      ...(volume === undefined ? {} : { volume }),
+      ...{ spec, limits: this.#clamp(spec), instance, version, runtime, user, volumes },
+      ...{ image: image.id, imageEnv: image.env, seccomp: this.#seccomp },
+      network: spec.network === "open" ? openNetwork : "none",
       expiresS: Math.floor(Date.now() / 1000) + EXPIRES_AFTER_S,
     });
   }
 
-  /** A reader's workspace is read-only from the start, so its files are put into a volume before. */
-  async #fillVolume(
+  /** What must be read-only from the start is put into volumes before: nothing inside a running container may remount. */
+  async #fillVolumes(
     spec: SandboxSpec,
-    image: string,
+    { id: image }: ImageFacts,
     left: AsyncDisposableStack,
-  ): Promise<string | undefined> {
-    if (!spec.readOnly || spec.workspace.kind !== "scratch") return undefined;
-    const name = `pillion-${this.#options.instance}-${spec.runId.replace(/^run_/, "")}`;
-    const labels = { [LABELS.instance]: this.#options.instance, [LABELS.run]: spec.runId };
-    await this.#engine.createVolume(name, labels);
-    left.defer(() => this.#engine.removeVolume(name));
-    await this.#engine.fillVolume(
-      { name, image, labels, target: DOCKER_PATHS.workspace },
-      toTar(spec.initialFiles ?? [], USER),
-    );
-    return name;
+  ): Promise<VolumeMount[]> {
+    const { instance } = this.#options;
+    const labels = { [LABELS.instance]: instance, [LABELS.run]: spec.runId };
+    const name = toContainerName(instance, spec.runId);
+    const fill = async (target: string, suffix: string, tar: Readable): Promise<VolumeMount> => {
+      const volume = `${name}${suffix}`;
+      await this.#engine.createVolume(volume, labels);
+      left.defer(() => this.#engine.removeVolume(volume));
+      await this.#engine.fillVolume({ name: volume, image, labels, target }, tar);
+      return { volume, target };
+    };
+    const files = toReferenceFiles(spec.references);
+    const bound = toBoundReferences(spec.references);
+    return [
+      ...(spec.readOnly && spec.workspace.kind === "scratch"
+        ? [await fill(DOCKER_PATHS.workspace, "", toTar(spec.initialFiles ?? [], USER))]
+        : []),
+      // A directory is mounted inside the volume, where it needs a place.
+      ...(files.length === 0
+        ? []
+        : [
+            await fill(
+              REFERENCES_DIR,
+              "-refs",
+              toTar(
+                files,
+                USER,
+                bound.map((reference) => reference.name),
+              ),
+            ),
+          ]),
+    ];
   }
 
   async sweep(): Promise<number> {
     if (this.#facts === undefined) return 0;
+    await this.#product.sweep();
     const label = `${LABELS.instance}=${this.#options.instance}`;
     const left = await this.#engine.listContainers(label);
     await Promise.all(left.map((container) => this.#engine.remove(container)));
     for (const name of await this.#engine.listVolumes(label)) await this.#engine.removeVolume(name);
     return left.length;
+  }
+
+  close(): Promise<void> {
+    return this.#product.close();
   }
 
   async #begin(container: Container, left: AsyncDisposableStack, signal: AbortSignal): Promise<DockerPlace> {
@@ -160,14 +223,14 @@ export class DockerPlaces implements PlaceKind {
 }
 
 class DockerPlace implements Place {
-  readonly paths = DOCKER_PATHS;
+  paths = DOCKER_PATHS;
   readonly pipe: Duplex;
   readonly ended: Promise<PlaceEnd>;
   readonly inspected: ContainerInspectInfo;
   toReceipt: (view: GuardView) => Receipt = () => {
     throw new Fault("internal", "The container was not looked at.");
   };
-  isFilled = false;
+  filled: readonly FillTarget[] = [];
   readonly #left: AsyncDisposableStack;
 
   /** `left` is what has to go when the place ends: the container, and a volume. */
@@ -195,10 +258,10 @@ class DockerPlace implements Place {
   }
 }
 
-function toForeignFault(): Fault {
+function toForeignFault(what: string): Fault {
   return new Fault(
     "forbidden",
-    "The workspace's directory is not the same on the container engine's machine. Where Pillion runs in a container or the engine elsewhere, send the files, or mount the directory under the same path.",
+    `${what} is not the same on the container engine's machine. Where Pillion runs in a container or the engine elsewhere, send the files, or mount the directory under the same path.`,
   );
 }
 

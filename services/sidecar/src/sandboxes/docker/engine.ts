@@ -17,6 +17,16 @@ export type EngineFacts = {
   readonly runtimes: readonly string[];
 };
 
+export type ImageFacts = {
+  readonly id: string;
+  /** As `name@sha256:…`. */
+  readonly digests: readonly string[];
+  /** As `NAME=value`. */
+  readonly env: readonly string[];
+  /** Paths that it wants volumes for. */
+  readonly volumes: readonly string[];
+};
+
 export class Engine {
   readonly #host: string;
   #client: Promise<Docker> | undefined;
@@ -44,10 +54,12 @@ export class Engine {
     await this.#call("ping", client.ping(), PING_MS);
   }
 
-  /** The id of an image that is there. Throws image_missing. */
-  async findImage(name: string): Promise<string> {
+  /** An image that is there. Throws image_missing. */
+  async readImage(name: string): Promise<ImageFacts> {
     const client = await this.#connect();
-    return (await this.#call("inspect image", client.getImage(name).inspect())).Id;
+    const { Id, RepoDigests, Config } = await this.#call("inspect image", client.getImage(name).inspect());
+    const volumes = Object.keys(Config.Volumes ?? {});
+    return { id: Id, digests: RepoDigests ?? [], env: Config.Env ?? [], volumes };
   }
 
   async create(options: ContainerCreateOptions): Promise<Container> {

@@ -13,10 +13,11 @@ export function findWeaker(asked: ContainerCreateOptions, got: ContainerInspectI
   const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
   const checks: [string, boolean][] = [
     [
-      "no network",
-      has.NetworkMode === "none" &&
-        Object.keys(got.NetworkSettings.Networks).every((name) => name === "none"),
+      wanted.NetworkMode === "none" ? "no network" : "only the operator's network",
+      has.NetworkMode === wanted.NetworkMode &&
+        Object.keys(got.NetworkSettings.Networks).every((name) => name === wanted.NetworkMode),
     ],
+    ["the image", got.Image === asked.Image],
     [
       "no published port",
       Object.keys(got.NetworkSettings.Ports ?? {}).length === 0 && has.PublishAllPorts !== true,
@@ -79,8 +80,9 @@ export type ReceiptFacts = {
 /** Throws isolation_unavailable, naming what the guard does not see around itself. */
 export function toDockerReceipt(view: GuardView, facts: ReceiptFacts): Receipt {
   const { spec, limits, user } = facts;
+  const isOpen = spec.network === "open";
   const weak = [
-    ...findWeakView(view, user),
+    ...findWeakView(view, user, isOpen),
     // gVisor has its own filter below, and ignores ours.
     ...(view.seccomp || facts.runtime !== "runc" ? [] : ["our seccomp profile"]),
   ];
@@ -88,10 +90,10 @@ export function toDockerReceipt(view: GuardView, facts: ReceiptFacts): Receipt {
   return {
     kind: "docker",
     isolated: true,
-    requested: { kind: spec.requestedKind, network: "none" },
+    requested: { kind: spec.requestedKind, network: spec.network },
     namespaces: ["pid", "mnt", "ipc", "net", "uts"],
-    network: "none",
-    egressEnforced: true,
+    network: spec.network,
+    egressEnforced: !isOpen,
     user,
     capabilities: [],
     noNewPrivileges: true,
@@ -110,6 +112,7 @@ export function toDockerReceipt(view: GuardView, facts: ReceiptFacts): Receipt {
       executable: toExecutable(spec),
     },
     missing: [
+      ...(isOpen ? ["network isolation: egress is not enforced on a network of the engine's"] : []),
       ...(facts.runtime === "runc" ? ["a kernel of its own: containers share the host's"] : []),
       ...(view.seccomp ? [] : ["our seccomp profile: this runtime does not apply it"]),
     ],

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { Fault } from "../../kernel/fault.ts";
-import type { BoundWorkspace } from "../bound-workspace.ts";
+import type { BoundDirectory } from "../bound-directory.ts";
 
 const MAX_TRIES = 65_536;
 
@@ -57,7 +57,7 @@ async function reserve(uid: number): Promise<(() => void) | undefined> {
 }
 
 /** Files that a run writes into a caller's own directory keep the owner that the directory has. */
-export async function toIdentity(bound: BoundWorkspace | undefined, pool: IdentityPool): Promise<Identity> {
+export async function toIdentity(bound: BoundDirectory | undefined, pool: IdentityPool): Promise<Identity> {
   if (process.getuid?.() !== 0) return { uid: 0, gid: 0, userNamespace: true, release: () => undefined };
   if (bound !== undefined) {
     return { uid: bound.uid, gid: bound.gid, userNamespace: false, release: () => undefined };

@@ -94,6 +94,7 @@ until IFS= read -r -t 0.25 -u 3 part; do
   kill -0 "$guard" || { echo "the guard ended before it was sealed" >&2 && exit 1; }
 done
 order+=$part
+[ ! -e /refs ] || mount -o remount,ro,bind /refs
 case $order in
   read-only) mount -o remount,ro,bind /workspace ;;
   read-write) ;;

@@ -9,8 +9,9 @@ import type { Receipt } from "#contract/sandbox";
 import { within } from "../../kernel/deadline.ts";
 import { Fault } from "../../kernel/fault.ts";
 import { killProcess, readChildPids, readProcessIds } from "../../kernel/process-table.ts";
-import { openBoundWorkspace } from "../bound-workspace.ts";
+import { openBoundWorkspace } from "../bound-directory.ts";
 import { toGuardCommand } from "../guard-command.ts";
+import { type BoundReferences, findForeignReferences, openBoundReferences } from "../references.ts";
 import type { Place, PlaceEnd, PlaceKind, PlaceProbe, SandboxPaths, SandboxSpec } from "../sandbox.ts";
 import { type Identity, IdentityPool, toIdentity } from "./identity.ts";
 import { readSystemLinks, toBindFlags, toFstab } from "./mount-table.ts";
@@ -67,6 +68,8 @@ export class LocalPlaces implements PlaceKind {
       requestedKind: "local",
       workspace: { kind: "scratch", bytes: 1024 * 1024 },
       readOnly: false,
+      references: [],
+      network: "none",
       pids: 64,
       executable: false,
     };
@@ -92,13 +95,12 @@ export class LocalPlaces implements PlaceKind {
     signal.throwIfAborted();
     await using bound =
       spec.workspace.kind === "bind" ? await openBoundWorkspace(spec.workspace.path) : undefined;
+    await using held = new AsyncDisposableStack();
+    const references = held.use(await openBoundReferences(spec.references));
     const identity = await toIdentity(bound, this.#identities);
-    try {
-      return await this.#spawn(spec, identity, bound?.cwd);
-    } catch (error) {
-      identity.release();
-      throw error;
-    }
+    held.defer(() => identity.release());
+    const child = await this.#spawn(spec, identity, bound?.cwd);
+    return new LocalPlace(child, identity, spec, references, held.move());
   }
 
   /** The kernel ends a namespace with its lifeline; this looks whether it did, and ends what it finds. */
@@ -120,12 +122,12 @@ export class LocalPlaces implements PlaceKind {
   }
 
   /** `workspace` leads to the directory to bind; it is given as working directory, which keeps it through the namespace's start. */
-  async #spawn(spec: SandboxSpec, identity: Identity, workspace: string | undefined): Promise<Place> {
+  async #spawn(spec: SandboxSpec, identity: Identity, workspace: string | undefined): Promise<ChildProcess> {
     const root = join(this.#options.home, "root");
     await mkdir(root, { recursive: true, mode: 0o755 });
     const fstab = toFstab(root, spec, identity, this.#options);
-    const guard = toGuardCommand(LOCAL_PATHS);
-    const child = spawn(
+    const guard = toGuardCommand(LOCAL_PATHS, spec.references);
+    return spawn(
       "unshare",
       [
         ...(identity.userNamespace ? ["--user", "--map-root-user"] : []),
@@ -146,7 +148,6 @@ export class LocalPlaces implements PlaceKind {
         env: toGuardEnvironment(this.#options.compileCache !== undefined),
       },
     );
-    return new LocalPlace(child, identity, spec);
   }
 }
 
@@ -166,9 +167,18 @@ class LocalPlace implements Place {
   readonly #child: ChildProcess;
   readonly #identity: Identity;
   readonly #spec: SandboxSpec;
+  readonly #references: BoundReferences;
+  readonly #held: AsyncDisposable;
   readonly #lifeline: Duplex;
 
-  constructor(child: ChildProcess, identity: Identity, spec: SandboxSpec) {
+  /** `held` is what is let go when the place has ended. */
+  constructor(
+    child: ChildProcess,
+    identity: Identity,
+    spec: SandboxSpec,
+    references: BoundReferences,
+    held: AsyncDisposable,
+  ) {
     const { stdin, stdout, stderr } = child;
     const lifeline = child.stdio[3];
     if (stdin === null || stdout === null || stderr === null || !(lifeline instanceof Duplex)) {
@@ -177,6 +187,8 @@ class LocalPlace implements Place {
     this.#child = child;
     this.#identity = identity;
     this.#spec = spec;
+    this.#references = references;
+    this.#held = held;
     this.#lifeline = lifeline;
     lifeline.on("error", () => undefined);
     this.pipe = Duplex.from({ readable: stdout, writable: stdin });
@@ -212,7 +224,12 @@ class LocalPlace implements Place {
   }
 
   toReceipt(view: GuardView): Receipt {
-    return toLocalReceipt(view, this.#spec, this.#identity);
+    const foreign = findForeignReferences(view, this.#references);
+    if (foreign.length === 0) return toLocalReceipt(view, this.#spec, this.#identity);
+    throw new Fault(
+      "forbidden",
+      `A reference's directory was moved or replaced before it was mounted: ${foreign.join(", ")}.`,
+    );
   }
 
   /** Closing the lifeline ends PID 1, and the kernel ends everything in its namespace before PID 1 is gone. */
@@ -223,7 +240,7 @@ class LocalPlace implements Place {
     try {
       await within(END_MS, this.ended, late).catch(() => this.#force(late));
     } finally {
-      this.#identity.release();
+      await this.#held[Symbol.asyncDispose]();
     }
   }
 

@@ -2,12 +2,16 @@
 import { lstatSync, statSync } from "node:fs";
 import { readlink } from "node:fs/promises";
 import { join } from "node:path";
+import { REFERENCES_DIR } from "#contract/sandbox";
+import { toBoundReferences, toReferenceFiles } from "../references.ts";
 import type { SandboxSpec } from "../sandbox.ts";
 import type { Identity } from "./identity.ts";
 
 const SYSTEM_DIRECTORIES = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 const SYSTEM_FILES = ["etc/ld.so.cache", "etc/ld.so.conf", "etc/localtime"];
 const DEVICES = ["null", "zero", "full", "random", "urandom"];
+/** A page of a tmpfs: what a file takes at least, beyond its bytes. */
+const FILE_BYTES = 8192;
 const READ_ONLY = "bind,ro,nosuid,nodev";
 
 /** What to mount, where, which kind of file system, options. */
@@ -43,6 +47,7 @@ export function toFstab(root: string, spec: SandboxSpec, identity: Identity, par
     [parts.productDir, at("opt/pillion"), "none", READ_ONLY],
     [parts.nodePath, at("opt/node/node"), "none", READ_ONLY],
     ...toWorkspaceRows(at("workspace"), spec, owner, flags),
+    ...toReferenceRows(at(REFERENCES_DIR), spec, owner),
     ...parts.hidden.filter(isUnderSystem).map((path): Row => toMask(path, at(path))),
   ];
   return rows.map((row) => `${row.map(escapeField).join(" ")} 0 0\n`).join("");
@@ -52,6 +57,20 @@ export function toFstab(root: string, spec: SandboxSpec, identity: Identity, par
 function toWorkspaceRows(target: string, spec: SandboxSpec, owner: string, flags: string): Row[] {
   if (spec.workspace.kind === "bind") return [];
   return [["pillion", target, "tmpfs", `size=${spec.workspace.bytes},mode=700,${owner},${flags}`]];
+}
+
+/** Filled by the guard, then made read-only with the seal; what is the caller's own is read-only from the start. */
+function toReferenceRows(target: string, { references }: SandboxSpec, owner: string): Row[] {
+  if (references.length === 0) return [];
+  const files = toReferenceFiles(references);
+  const bytes = files.reduce((sum, { content }) => sum + content.length + FILE_BYTES, FILE_BYTES * 64);
+  const options = `size=${bytes},mode=755,${owner},nosuid,nodev,noexec,x-mount.mkdir`;
+  return [
+    ["pillion", target, "tmpfs", options],
+    ...toBoundReferences(references).map(
+      ({ name, path }): Row => [path, `${target}/${name}`, "none", `${READ_ONLY},noexec,x-mount.mkdir`],
+    ),
+  ];
 }
 
 /** Options for the caller's own directory. */

@@ -50,6 +50,12 @@ export class UnisolatedPlaces implements PlaceKind {
         "A reader needs a read-only workspace, which cannot be had without isolation.",
       );
     }
+    if (spec.references.length > 0) {
+      throw new Fault(
+        "isolation_unavailable",
+        "References must be read-only, which cannot be had without isolation.",
+      );
+    }
     const directory = join(this.#options.home, "runs", spec.runId);
     for (const name of ["workspace", "home", "tmp"])
       await mkdir(join(directory, name), { recursive: true, mode: 0o700 });
@@ -88,6 +94,7 @@ class UnisolatedPlace implements Place {
     const config: GuardConfig = {
       workspace: this.paths.workspace,
       home: this.paths.home,
+      references: { directory: join(directory, "references"), names: [] },
       baseline: join(this.paths.temp, "baseline"),
       ownsPidNamespace: false,
       marker: this.#marker,

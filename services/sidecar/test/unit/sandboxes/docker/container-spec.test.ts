@@ -12,6 +12,8 @@ const SPEC: SandboxSpec = {
   requestedKind: "docker",
   workspace: { kind: "scratch", bytes: 1_000_000 },
   readOnly: false,
+  references: [],
+  network: "none",
   pids: 512,
   executable: false,
 };
@@ -26,6 +28,9 @@ function toOptions(spec: Partial<SandboxSpec> = {}, more: object = {}) {
     seccomp: '{"defaultAction":"SCMP_ACT_ERRNO"}',
     runtime: "runc",
     image: "sha256:feed",
+    imageEnv: ["PATH=/opt/other/bin", "NODE_OPTIONS=--require /evil.js"],
+    volumes: [],
+    network: "none",
     user: { uid: 1000, gid: 1000 },
     ...more,
   });
@@ -37,7 +42,7 @@ test("S3.3 a run's container is locked down, documented = code", () => {
     Image: "sha256:feed",
     Entrypoint: [],
     Cmd: [
-      "/usr/local/bin/node",
+      "/opt/pillion/node/bin/node",
       "--max-semi-space-size=1",
       "--max-old-space-size=128",
       "--no-warnings",
@@ -45,6 +50,7 @@ test("S3.3 a run's container is locked down, documented = code", () => {
       JSON.stringify({
         workspace: "/workspace",
         home: "/home/agent",
+        references: { directory: "/refs", names: [] },
         baseline: "/tmp/.pillion-baseline",
         ownsPidNamespace: true,
         marker: "",
@@ -55,6 +61,7 @@ test("S3.3 a run's container is locked down, documented = code", () => {
       "HOME=/home/agent",
       "LANG=C.UTF-8",
       "UV_THREADPOOL_SIZE=2",
+      "NODE_OPTIONS=",
     ],
     User: "1000:1000",
     WorkingDir: "/",
@@ -128,7 +135,10 @@ test("a caller's own directory is bound, with its owner as user, and read-only f
 });
 
 test("a reader's files come in a volume that is mounted read-only", () => {
-  const { HostConfig } = toOptions({ readOnly: true }, { volume: "pillion-v" });
+  const { HostConfig } = toOptions(
+    { readOnly: true },
+    { volumes: [{ volume: "pillion-v", target: "/workspace" }] },
+  );
   expect(HostConfig?.Mounts).toEqual([
     { Type: "volume", Source: "pillion-v", Target: "/workspace", ReadOnly: true },
   ]);
@@ -162,7 +172,10 @@ const REQUESTS = fc.record(
   { requiredKeys: ["prompt"] },
 );
 const PROFILE = { hasShell: false } as Profile; // the only field that a spec is made from
-const CEILING = { pids: 512, workspaceBytes: 1_000_000, workspaceRoots: [], protectedPaths: [] };
+const CEILING = {
+  ...{ pids: 512, workspaceBytes: 1_000_000, workspaceRoots: [], referenceRoots: [], protectedPaths: [] },
+  ...{ allowedImages: [], hasOpenNetwork: false },
+};
 
 test("a request can lower its limits, bring files as a reader, and change nothing else", async () => {
   const plain = toOptions();

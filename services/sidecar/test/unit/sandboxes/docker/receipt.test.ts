@@ -9,6 +9,8 @@ const spec = {
   requestedKind: "docker",
   workspace: { kind: "scratch", bytes: 1000 },
   readOnly: false,
+  references: [],
+  network: "none",
   pids: 64,
   executable: false,
 } as const;
@@ -25,12 +27,16 @@ const ASKED = toContainerOptions({
     seccomp: "{}",
     runtime: "runc",
     image: "sha256:1",
+    imageEnv: [],
+    volumes: [],
+    network: "none",
   },
 });
 
 /** As an engine that did what it was told describes the container. */
 function toInspected(): ContainerInspectInfo {
   return {
+    Image: ASKED.Image,
     Config: { User: ASKED.User },
     HostConfig: {
       ...structuredClone(ASKED.HostConfig),
@@ -113,6 +119,8 @@ describe("what the guard sees in a container", () => {
       systemWritable: false,
       workspaceWritable: true,
       workspaceId: "1:2",
+      references: [],
+      harnessSha256: {},
     },
   };
   const facts = { spec, limits, runtime: "runc", image: "sha256:1", user };

@@ -3,29 +3,43 @@ import { constants } from "node:fs";
 import { open, readlink } from "node:fs/promises";
 import { Fault } from "../kernel/fault.ts";
 
-export interface BoundWorkspace extends AsyncDisposable {
+export interface BoundDirectory extends AsyncDisposable {
   /** Leads to the open directory itself, whatever its name leads to by then. */
   readonly cwd: string;
-  /** The directory's owner: whose identity the run gets, so that what it writes belongs to the caller. */
+  /** The directory's owner. */
   readonly uid: number;
   readonly gid: number;
-  /** Device and inode, as `dev:ino`: what the guard must see inside. */
+  /** Device and inode, as `dev:ino`: what the guard must see inside. Nothing else can have it while this is open. */
   readonly id: string;
 }
 
-/** `path` is the real path that was allowed. Throws forbidden when another directory stands there by now, or root's. */
-export async function openBoundWorkspace(path: string): Promise<BoundWorkspace> {
+/** The owner's identity is the run's, so that what it writes belongs to the caller. Throws forbidden, as below, and for root's. */
+export async function openBoundWorkspace(path: string): Promise<BoundDirectory> {
+  const bound = await openBoundDirectory(path, "workspace");
+  try {
+    if (process.getuid?.() === 0) refuseRoot(bound.uid, bound.gid);
+    return bound;
+  } catch (error) {
+    await bound[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** `path` is the real path that was allowed. Throws forbidden when another directory stands there by now. */
+export async function openBoundDirectory(
+  path: string,
+  what: "workspace" | "reference",
+): Promise<BoundDirectory> {
   await using held = new AsyncDisposableStack();
   const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
   const handle = await open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW).catch((cause: unknown) => {
-    throw moved(cause);
+    throw moved(what, cause);
   });
   held.use(handle);
   const cwd = `/proc/${process.pid}/fd/${handle.fd}`;
-  if ((await readlink(cwd)) !== path) throw moved();
+  if ((await readlink(cwd)) !== path) throw moved(what);
   const { uid, gid } = await handle.stat();
   const { dev, ino } = await handle.stat({ bigint: true });
-  if (process.getuid?.() === 0) refuseRoot(uid, gid);
   const owned = held.move();
   return { cwd, uid, gid, id: `${dev}:${ino}`, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
@@ -39,8 +53,8 @@ function refuseRoot(uid: number, gid: number): void {
   );
 }
 
-function moved(cause?: unknown): Fault {
-  return new Fault("forbidden", "The workspace's directory was moved or replaced before it was mounted.", {
+function moved(what: string, cause?: unknown): Fault {
+  return new Fault("forbidden", `The ${what}'s directory was moved or replaced before it was mounted.`, {
     cause,
   });
 }

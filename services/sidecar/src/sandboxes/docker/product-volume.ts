@@ -1,0 +1,61 @@
+/** Node, guard, harness and extension on a volume of their own, for images that hold none of them. */
+import { randomBytes } from "node:crypto";
+import { within } from "../../kernel/deadline.ts";
+import { Fault } from "../../kernel/fault.ts";
+import { DOCKER_PATHS } from "./container-spec.ts";
+import type { Engine } from "./engine.ts";
+
+const CLOSE_MS = 3_000;
+/** Apart from the labels of runs: this volume outlives them all. */
+const LABEL = "org.pillion.product";
+
+export class ProductVolume {
+  readonly #engine: Engine;
+  readonly #instance: string;
+  /** By the id of our image that it was made from. */
+  readonly #made = new Map<string, Promise<string>>();
+
+  constructor(engine: Engine, instance: string) {
+    this.#engine = engine;
+    this.#instance = instance;
+  }
+
+  /** The name of a volume with what our image `imageId` has as product. Made once; the same for all runs. */
+  find(imageId: string): Promise<string> {
+    const made = this.#made.get(imageId) ?? this.#make(imageId);
+    this.#made.set(imageId, made);
+    made.catch(() => this.#made.delete(imageId));
+    return made;
+  }
+
+  /** Removes those of this instance. Before any is made, or after the last run. */
+  async sweep(): Promise<void> {
+    for (const name of await this.#engine.listVolumes(`${LABEL}=${this.#instance}`)) {
+      await this.#engine.removeVolume(name);
+    }
+  }
+
+  /** An engine that is gone keeps them until the next start's sweep. */
+  async close(): Promise<void> {
+    if (this.#made.size === 0) return;
+    const late = () => new Fault("sandbox_unavailable", "The container engine did not answer in time.");
+    await within(CLOSE_MS, this.sweep(), late).catch(() => undefined);
+  }
+
+  /** The engine fills an empty volume with what the image has at the place where it is mounted. */
+  async #make(imageId: string): Promise<string> {
+    const name = `pillion-${this.#instance}-product-${randomBytes(4).toString("hex")}`;
+    const labels = { [LABEL]: this.#instance };
+    await this.#engine.createVolume(name, labels);
+    try {
+      const Mounts = [{ Type: "volume" as const, Source: name, Target: DOCKER_PATHS.product }];
+      const HostConfig = { NetworkMode: "none", Mounts };
+      const filler = await this.#engine.create({ Image: imageId, Labels: labels, HostConfig });
+      await this.#engine.remove(filler);
+      return name;
+    } catch (error) {
+      await this.#engine.removeVolume(name).catch(() => undefined); // the first cause is told; a sweep finds it
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,240 @@
+/** What a request may choose of its container: references, an image of the operator's list, a network of the engine's. */
+import { createHash, randomUUID } from "node:crypto";
+import { chmodSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { pack } from "tar-stream";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { AGENT_IMAGE, docker, readEngineHost } from "../behaviours/open-places.ts";
+import { getJson, type LiveService, openLiveService, post, runToEnd } from "../fakes/live-service.ts";
+import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
+import { toScriptedRequest } from "../fakes/scripted-request.ts";
+import { toResults } from "../fakes/tool-results.ts";
+
+const NAME = `pillion-test-${randomUUID().slice(0, 8)}`;
+let model: ScriptedModel;
+let service: LiveService;
+let directory: string;
+let image: string;
+
+/** An image of one file: no C library, no shell, nothing. */
+async function importImage(): Promise<string> {
+  const archive = pack();
+  archive.entry({ name: "etc/marker", mode: 0o644 }, "an image of another's\n");
+  archive.finalize();
+  const chunks: Buffer[] = [];
+  for await (const chunk of Readable.from(archive)) chunks.push(chunk);
+  const file = join(directory, "image.tar");
+  writeFileSync(file, Buffer.concat(chunks));
+  const change = ["--change", "ENV NODE_OPTIONS=--require=/nowhere.js LD_PRELOAD=/nowhere.so"];
+  return docker(["import", ...change, file, `${NAME}:latest`]);
+}
+
+beforeAll(async () => {
+  directory = realpathSync(mkdtempSync(join(tmpdir(), "pillion-choices-")));
+  chmodSync(directory, 0o755);
+  writeFileSync(join(directory, "spec.txt"), "the spec\n");
+  image = await importImage();
+  docker(["network", "create", NAME]);
+  model = await openScriptedModel({});
+  service = await openLiveService({
+    env: {
+      PILLION_SANDBOX: "docker",
+      PILLION_DOCKER_HOST: readEngineHost(),
+      PILLION_IMAGE: AGENT_IMAGE,
+      PILLION_PRIVATE_TARGETS: model.url,
+      PILLION_ALLOWED_PROGRAMS: "bash",
+      PILLION_MEMORY: "1g",
+      PILLION_REFERENCE_ROOTS: directory,
+      PILLION_ALLOWED_IMAGES: `${image},example.com/absent@sha256:${"0".repeat(64)}`,
+      PILLION_OPEN_NETWORK: NAME,
+    },
+  });
+});
+afterAll(async () => {
+  await service[Symbol.asyncDispose]();
+  await model[Symbol.asyncDispose]();
+  docker(["network", "rm", NAME]);
+  docker(["image", "rm", "-f", image]);
+  rmSync(directory, { recursive: true, force: true });
+});
+
+const runWith = (fields: object) => runToEnd(service, toScriptedRequest(model, { fields }));
+const refusalOf = async (fields: object) =>
+  (await post(service, "/run", toScriptedRequest(model, { fields }))).json();
+const shell = (command: string) => [
+  { toolCalls: [{ name: "bash", arguments: { command } }] },
+  { text: "Done." },
+];
+const withShell = { execution: { allowedPrograms: ["bash"] } };
+
+describe("references of a run", () => {
+  test("S3.5 are told to the model, read at /refs, and never written", async () => {
+    model.reset({ script: shell("cat /refs/notes.md /refs/spec/spec.txt; echo x > /refs/notes.md") });
+    const references = [
+      { name: "notes.md", content: "dGhlIG5vdGVzCg==", encoding: "base64" },
+      { name: "spec", path: directory },
+    ];
+    const { run, events } = await runWith({ ...withShell, references });
+    expect(toResults(events)).toEqual([
+      {
+        tool: "bash",
+        isError: true,
+        text: expect.stringMatching(/^the notes\nthe spec\n.*Read-only file system/s),
+      },
+    ]);
+    expect(run).toMatchObject({
+      outcome: "succeeded",
+      receipt: { kind: "docker", references: ["/refs/notes.md", "/refs/spec"] },
+    });
+    expect(JSON.stringify(model.requests[0])).toContain("- /refs/notes.md\\n- /refs/spec");
+    expect(docker(["volume", "ls", "-q", "--filter", `label=org.pillion.run=${run.id}`])).toBe("");
+  });
+
+  test.each([
+    ["outside the operator's roots", { name: "etc", path: "/etc" }, "forbidden", "/references/0/path"],
+    ["that are a file", { name: "a", path: "SPEC" }, "invalid_request", "/references/0/path"],
+    ["without either", { name: "a" }, "invalid_request", "/references/0"],
+    ["with both", { name: "a", path: "/etc", content: "" }, "invalid_request", "/references/0"],
+    ["with a path as name", { name: "../etc", content: "" }, "invalid_request", "/references/0/name"],
+  ])("%s are refused by field", async (_what, reference, code, path) => {
+    const own =
+      "path" in reference ? { path: reference.path.replace("SPEC", join(directory, "spec.txt")) } : {};
+    expect(await refusalOf({ references: [{ ...reference, ...own }] })).toMatchObject({
+      code,
+      errors: [{ path }],
+    });
+  });
+
+  test("of one name are refused", async () => {
+    const twice = [
+      { name: "a", content: "1" },
+      { name: "a", content: "2" },
+    ];
+    expect(await refusalOf({ references: twice })).toMatchObject({ errors: [{ path: "/references" }] });
+  });
+});
+
+describe("an image of another's", () => {
+  test("S3.9 that the operator allows by digest runs, though it holds not even a C library", async () => {
+    model.reset({
+      script: [
+        {
+          toolCalls: [
+            { name: "read", arguments: { path: "/etc/marker" } },
+            { name: "write", arguments: { path: "made.txt", content: "made\n" } },
+          ],
+        },
+        { text: "Done." },
+      ],
+    });
+    const { run, events } = await runWith({ sandbox: { kind: "docker", image } });
+    expect(toResults(events)).toContainEqual({
+      tool: "read",
+      isError: false,
+      text: "an image of another's\n",
+    });
+    expect(run).toMatchObject({
+      outcome: "succeeded",
+      receipt: { isolated: true, limits: { image }, readOnlySystem: true },
+      harness: {
+        id: "pi",
+        sha256: (await getJson<{ harnesses: { sha256: string }[] }>(service, "/v1/harnesses")).harnesses[0]
+          ?.sha256,
+      },
+    });
+    expect(await (await fetch(`${service.url}/v1/runs/${run.id}/files/made.txt`)).text()).toBe("made\n");
+  });
+
+  test("leaves no volume when the service has ended", async () => {
+    const env = {
+      PILLION_SANDBOX: "docker",
+      PILLION_DOCKER_HOST: readEngineHost(),
+      PILLION_IMAGE: AGENT_IMAGE,
+    };
+    const own = await openLiveService({
+      env: { ...env, PILLION_PRIVATE_TARGETS: model.url, PILLION_ALLOWED_IMAGES: image },
+    });
+    const instance = createHash("sha256").update(own.home).digest("hex").slice(0, 12);
+    const list = () => docker(["volume", "ls", "-q", "--filter", `label=org.pillion.product=${instance}`]);
+    model.reset({ script: [{ text: "Here." }] });
+    await runToEnd(own, toScriptedRequest(model, { fields: { sandbox: { kind: "docker", image } } }));
+    expect(list()).toMatch(/^pillion-\w+-product-\w+$/);
+    await own[Symbol.asyncDispose]();
+    expect(list()).toBe("");
+  });
+
+  test.each([
+    ["by a digest that is not allowed", `sha256:${"1".repeat(64)}`, "forbidden"],
+    ["by its name alone", `${NAME}:latest`, "invalid_request"],
+    ["that is allowed and not there", `example.com/absent@sha256:${"0".repeat(64)}`, "image_missing"],
+  ])("%s is refused", async (_how, wanted, code) => {
+    const answer = await refusalOf({ sandbox: { kind: "docker", image: wanted } });
+    expect(answer).toMatchObject({ code });
+  });
+});
+
+describe("a network of the engine's", () => {
+  /** Another container on the network, which answers everybody who can reach it. */
+  const script = `require("node:http").createServer((_, answer) => answer.end("reached")).listen(8080, () => console.log("up"))`;
+  const reach = `node -e 'fetch("http://${NAME}-peer:8080/").then((a) => a.text()).then(console.log, (e) => console.log(e.cause.code))'`;
+  beforeAll(() => {
+    docker([
+      "run",
+      "-d",
+      "--name",
+      `${NAME}-peer`,
+      "--network",
+      NAME,
+      "--entrypoint",
+      "node",
+      AGENT_IMAGE,
+      "-e",
+      script,
+    ]);
+  });
+  afterAll(() => void docker(["rm", "-f", `${NAME}-peer`]));
+
+  test("S3.15 is there where the operator named one and the run asks, and the receipt tells", async () => {
+    model.reset({ script: shell(reach) });
+    const { run, events } = await runWith({ ...withShell, sandbox: { kind: "docker", network: "open" } });
+    expect(toResults(events)).toMatchObject([{ text: "reached\n" }]);
+    expect(run.receipt).toMatchObject({
+      requested: { network: "open" },
+      network: "open",
+      egressEnforced: false,
+      missing: expect.arrayContaining([expect.stringContaining("egress is not enforced")]),
+    });
+  });
+
+  test("S3.15 S3.4 is not there for a run that does not ask", async () => {
+    model.reset({ script: shell(reach) });
+    const { run, events } = await runWith(withShell);
+    expect(toResults(events)).toMatchObject([{ text: expect.stringMatching(/^(EAI_AGAIN|ENOTFOUND)\n$/) }]);
+    expect(run.receipt).toMatchObject({ network: "none", egressEnforced: true });
+  });
+
+  test("S3.15 is refused where the operator named none, and in a local sandbox", async () => {
+    await using closed = await openLiveService({
+      env: { PILLION_SANDBOX: "local", PILLION_PRIVATE_TARGETS: model.url },
+    });
+    const request = toScriptedRequest(model, { fields: { sandbox: { network: "open" } } });
+    expect(await (await post(closed, "/run", request)).json()).toMatchObject({
+      code: "invalid_request",
+      errors: [{ path: "/sandbox/network" }],
+    });
+    const env = {
+      PILLION_SANDBOX: "docker",
+      PILLION_DOCKER_HOST: readEngineHost(),
+      PILLION_IMAGE: AGENT_IMAGE,
+    };
+    await using without = await openLiveService({ env: { ...env, PILLION_PRIVATE_TARGETS: model.url } });
+    expect(await (await post(without, "/run", request)).json()).toMatchObject({
+      code: "forbidden",
+      errors: [{ path: "/sandbox/network" }],
+    });
+    expect(await getJson(without, "/v1/capabilities")).toMatchObject({ networkModes: ["none"] });
+    expect(await getJson(service, "/v1/capabilities")).toMatchObject({ networkModes: ["none", "open"] });
+  });
+});
