@@ -29,10 +29,10 @@ die() {
 
 command=${1:-}
 [ $# -eq 0 ] || shift
-engine=26
+engine=26 chosen=
 while [ $# -gt 0 ]; do
   case $1 in
-    --engine) engine=${2:-} && shift 2 ;;
+    --engine) engine=${2:-} && chosen=yes && shift 2 ;;
     --help | -h) usage && exit 0 ;;
     *) die "unknown option $1" "See scripts/engine.sh --help" 2 ;;
   esac
@@ -53,6 +53,8 @@ root=$home/$engine/root
 data=$home/$engine/data
 run=$home/$engine/run
 socket=$run/docker.sock
+bridge=pillion-2010
+bridge_address=172.31.250.1/24
 
 answers() { [ "$(curl_ping "$1")" = OK ]; }
 # /dev/tcp cannot speak to sockets of files, and curl is not on every machine; node is, since npm runs this.
@@ -65,8 +67,9 @@ curl_ping() {
   ' "$1" 2>/dev/null || true
 }
 
-# Somebody else's engine, if one answers.
+# Somebody else's engine, if one answers and none of ours was asked for.
 others() {
+  [ -z "$chosen" ] || return 0
   if [ -n "${DOCKER_HOST:-}" ] && [ "$DOCKER_HOST" != "unix://$socket" ]; then
     answers "$DOCKER_HOST" && printf '%s\n' "$DOCKER_HOST" && return
     die "DOCKER_HOST is set, but no engine answers there" "Start it, or unset DOCKER_HOST."
@@ -78,6 +81,8 @@ print_env() {
   printf 'export DOCKER_HOST=%q\n' "unix://$socket"
   printf 'export PATH=%q:$PATH\n' "$home/$engine/bin"
   printf 'export DOCKER_CONFIG=%q\n' "$home/$engine/config"
+  # Its bridge leads nowhere, and builds fetch packages.
+  [ "$engine" != 20.10 ] || printf 'export PILLION_BUILD_NETWORK=host\n'
 }
 
 # Packages of a release, with lists of their own: the machine's apt is neither asked nor changed.
@@ -139,8 +144,17 @@ start() {
     local device mtu
     device=$(ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1)
     mtu=$(cat "/sys/class/net/$device/mtu" 2>/dev/null || echo 1500)
+    # The old one stands beside the other: a bridge of its own, and no hand on the machine's packet filter.
+    local network=
+    if [ "$engine" = 20.10 ]; then
+      ip link add "$bridge" type bridge 2>/dev/null || true
+      ip address replace "$bridge_address" dev "$bridge"
+      ip link set "$bridge" up
+      network="\"bridge\": \"$bridge\", \"iptables\": false, \"ip6tables\": false, \"ip-masq\": false,"
+    fi
     cat >"$run/daemon.json" <<CONF
 {
+  $network
   "data-root": "$data", "exec-root": "$run/exec", "pidfile": "$run/dockerd.pid", "hosts": ["unix://$socket"],
   "init-path": "$root/usr/bin/tini-static", "userland-proxy": false, "mtu": $mtu, "features": {"buildkit": true}
 }
@@ -164,10 +178,11 @@ stop() {
   pid=$(cat "$run/dockerd.pid")
   kill "$pid"
   for try in $(seq 300); do
-    [ -e "/proc/$pid" ] || return 0
+    [ -e "/proc/$pid" ] || break
     sleep 0.1
   done
-  die "the engine (pid $pid) did not stop"
+  [ ! -e "/proc/$pid" ] || die "the engine (pid $pid) did not stop"
+  if [ "$engine" = 20.10 ]; then ip link delete "$bridge" 2>/dev/null || true; fi
 }
 
 case $command in

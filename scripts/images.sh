@@ -11,7 +11,7 @@ agent=${PILLION_IMAGE_PREFIX:-pillion}-agent
 authority=${NODE_EXTRA_CA_CERTS:-/dev/null}
 version=$(node -p 'require("./package.json").version')
 for target in "$@"; do
-  DOCKER_BUILDKIT=1 docker build --quiet --file docker/agent.Dockerfile --target "$target" \
+  DOCKER_BUILDKIT=1 docker build --quiet --network "${PILLION_BUILD_NETWORK:-default}" --file docker/agent.Dockerfile --target "$target" \
     --secret "id=extra_ca,src=$authority" --build-arg "VERSION=$version" --tag "$agent:$target" . >/dev/null
   printf 'built %s:%s\n' "$agent" "$target"
 done

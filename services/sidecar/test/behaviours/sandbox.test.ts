@@ -1,4 +1,4 @@
-import { DOCKER, FAKE, LOCAL, UNISOLATED } from "./open-places.ts";
+import { FAKE, LOCAL, UNISOLATED } from "./open-places.ts";
 import { behavesAsSandbox } from "./sandbox-behaviour.ts";
 
-for (const maker of [FAKE, LOCAL, UNISOLATED, DOCKER]) behavesAsSandbox(maker);
+for (const maker of [FAKE, LOCAL, UNISOLATED]) behavesAsSandbox(maker);
