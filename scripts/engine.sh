@@ -43,7 +43,7 @@ home=${PILLION_ENGINE_HOME:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/pillion/eng
 mirror=${PILLION_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 case $engine in
-  26) suite=trixie packages="docker.io docker-cli docker-buildx docker-compose containerd" ;;
+  26) suite=trixie packages="docker.io docker-cli docker-buildx docker-compose containerd runsc" ;;
   20.10) suite=bookworm packages="docker.io containerd" ;;
   *) die "there is no engine $engine here" "Known: 26, 20.10." 2 ;;
 esac
@@ -112,7 +112,7 @@ CONF
 }
 
 unpack() {
-  [ ! -e "$root/.whole" ] || return 0
+  [ "$(cat "$root/.whole" 2>/dev/null)" != "$tool_packages $packages" ] || return 0
   [ "$(id -u)" = 0 ] || die "no Docker engine answers, and ours needs root" "Start Docker, or run this as root."
   command -v apt-get >/dev/null && [ -e "$keyring" ] ||
     die "no Docker engine answers, and ours is made of Debian's packages" "Start Docker, or run this on Debian."
@@ -123,7 +123,7 @@ unpack() {
   fetch "$suite" "$packages"
   ln -sf iptables-nft "$root.new/usr/sbin/iptables"
   ln -sf ip6tables-nft "$root.new/usr/sbin/ip6tables"
-  touch "$root.new/.whole"
+  printf '%s\n' "$tool_packages $packages" >"$root.new/.whole"
   mv "$root.new" "$root"
   mkdir -p "$home/$engine/bin" "$home/$engine/config/cli-plugins"
   ln -sf "$root/usr/bin/docker" "$home/$engine/bin/docker"
@@ -152,9 +152,13 @@ start() {
       ip link set "$bridge" up
       network="\"bridge\": \"$bridge\", \"iptables\": false, \"ip6tables\": false, \"ip-masq\": false,"
     fi
+    local runtimes=
+    if [ -e "$root/usr/bin/runsc" ]; then
+      runtimes="\"runtimes\": {\"runsc\": {\"path\": \"$root/usr/bin/runsc\", \"runtimeArgs\": [\"--platform=systrap\", \"--network=none\"]}},"
+    fi
     cat >"$run/daemon.json" <<CONF
 {
-  $network
+  $network $runtimes
   "data-root": "$data", "exec-root": "$run/exec", "pidfile": "$run/dockerd.pid", "hosts": ["unix://$socket"],
   "init-path": "$root/usr/bin/tini-static", "userland-proxy": false, "mtu": $mtu, "features": {"buildkit": true}
 }

@@ -50,7 +50,8 @@ export const GuardView = z.object({
   capEff: z.string(),
   capPrm: z.string(),
   capBnd: z.string(),
-  noNewPrivs: z.boolean(),
+  /** Null where the kernel does not tell. */
+  noNewPrivs: z.boolean().nullable(),
   /** A seccomp filter is in force. */
   seccomp: z.boolean(),
   /** Namespace name to its identity, for example `pid:[4026531836]`. */

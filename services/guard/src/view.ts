@@ -19,6 +19,7 @@ export async function readView(config: GuardConfig): Promise<GuardView> {
       may(config.workspace, constants.W_OK),
     ]);
   const field = (name: string): string => new RegExp(`^${name}:\\s*(\\S+)`, "m").exec(status)?.[1] ?? "";
+  const noNewPrivs = field("NoNewPrivs");
   const namespaces = await Promise.all(
     names.map(async (name) => [name, await readlink(`/proc/self/ns/${name}`)] as const),
   );
@@ -29,7 +30,7 @@ export async function readView(config: GuardConfig): Promise<GuardView> {
     capEff: field("CapEff"),
     capPrm: field("CapPrm"),
     capBnd: field("CapBnd"),
-    noNewPrivs: field("NoNewPrivs") === "1",
+    noNewPrivs: noNewPrivs === "" ? null : noNewPrivs === "1",
     seccomp: field("Seccomp") === "2",
     namespaces: Object.fromEntries(namespaces),
     interfaces,

@@ -50,8 +50,16 @@ export class HeldDirectory implements Disposable {
     return attempt(() => fs.readlinkSync(this.at(name)));
   }
 
+  /** Compares what it opened with what stood there: gVisor 20240729 follows a symlink behind /proc/self/fd all the same. */
   openDirectory(name: string, onDenied?: () => void): HeldDirectory | undefined {
-    return HeldDirectory.open(this.at(name), onDenied);
+    const seen = this.stat(name, onDenied);
+    if (seen === undefined || !seen.isDirectory()) return undefined;
+    const opened = HeldDirectory.open(this.at(name), onDenied);
+    if (opened === undefined) return undefined;
+    const { dev, ino } = fs.fstatSync(opened.fd, { bigint: true });
+    if (dev === seen.dev && ino === seen.ino) return opened;
+    opened[Symbol.dispose]();
+    return undefined;
   }
 
   /** Opens the child that `seen` (from `stat`) described; undefined when it is no regular file or another by now. */

@@ -11,7 +11,7 @@ export function findWeakView(
   const hasNoCapability = [view.capEff, view.capPrm, view.capBnd].every((set) => NONE.test(set));
   const checks: [string, boolean][] = [
     ["no capabilities", hasNoCapability],
-    ["no_new_privs", view.noNewPrivs],
+    ["no_new_privs", view.noNewPrivs === true],
     ["no interface but loopback", hasNetwork || view.interfaces.every((name) => name === "lo")],
     ["read-only system directories", !view.systemWritable],
     ["an unprivileged user", view.uid === user.uid && view.gid === user.gid],

@@ -97,11 +97,16 @@ export function toDockerPlaces(instance: string, more: Partial<DockerPlacesOptio
   });
 }
 
-export const DOCKER: SandboxMaker = {
-  name: "the docker sandbox",
-  hasReaders: true,
-  async open(wishes = {}) {
-    const places = toDockerPlaces(`test${randomUUID().slice(0, 8)}`);
+export const DOCKER = toDockerMaker("the docker sandbox", {});
+
+/** gVisor: another kernel between the run and the machine's. */
+export const RUNSC = toDockerMaker("the docker sandbox under runsc", { runtime: "runsc" });
+
+function toDockerMaker(name: string, more: Partial<DockerPlacesOptions>): SandboxMaker {
+  return { name, hasReaders: true, open };
+
+  async function open(wishes: SandboxWishes = {}): Promise<OpenedSandbox> {
+    const places = toDockerPlaces(`test${randomUUID().slice(0, 8)}`, more);
     const runId = `run_${randomUUID()}`;
     const refuse = (connection: Duplex): void => void connection.destroy();
     const spec = toSpec(runId, wishes);
@@ -126,12 +131,13 @@ export const DOCKER: SandboxMaker = {
     function toContainerName(run: string): string {
       return docker(["ps", "-q", "--filter", `label=org.pillion.run=${run}`]);
     }
-  },
-};
+  }
+}
 
-/** The engine's init is the container's first process; the guard is its child. */
-async function findGuardOf(initPid: string): Promise<ProcessId | undefined> {
-  return (await readChildPids(Number(initPid)))[0];
+/** The engine's init is the container's first process; the guard is its child. gVisor is one process, and all ends with it. */
+async function findGuardOf(firstPid: string): Promise<ProcessId | undefined> {
+  const [guard] = await readChildPids(Number(firstPid));
+  return guard ?? (await readProcessIds(() => true)).find(({ pid }) => pid === Number(firstPid));
 }
 
 let engine: { readonly [name: string]: string } | undefined;
@@ -152,6 +158,10 @@ export function readEngineHost(): string {
 
 export function docker(args: readonly string[]): string {
   return execFileSync("docker", args, { encoding: "utf8", env: readEngine() }).trim();
+}
+
+export function readRuntimes(): string[] {
+  return Object.keys(JSON.parse(docker(["info", "--format", "{{json .Runtimes}}"])));
 }
 
 export const FAKE: SandboxMaker = {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { pack } from "tar-stream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { AGENT_IMAGE, docker, readEngineHost } from "../behaviours/open-places.ts";
+import { AGENT_IMAGE, docker, readEngineHost, readRuntimes } from "../behaviours/open-places.ts";
 import { getJson, type LiveService, openLiveService, post, runToEnd } from "../fakes/live-service.ts";
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
 import { toScriptedRequest } from "../fakes/scripted-request.ts";
@@ -236,5 +236,31 @@ describe("a network of the engine's", () => {
     });
     expect(await getJson(without, "/v1/capabilities")).toMatchObject({ networkModes: ["none"] });
     expect(await getJson(service, "/v1/capabilities")).toMatchObject({ networkModes: ["none", "open"] });
+  });
+});
+
+describe.runIf(readRuntimes().includes("runsc"))("under runsc", () => {
+  test("a whole run works, shell and all, and says that the machine's kernel is not its own", async () => {
+    const env = {
+      PILLION_SANDBOX: "docker",
+      PILLION_DOCKER_HOST: readEngineHost(),
+      PILLION_IMAGE: AGENT_IMAGE,
+    };
+    const more = {
+      PILLION_RUNTIME: "runsc",
+      PILLION_ALLOWED_PROGRAMS: "bash",
+      PILLION_PRIVATE_TARGETS: model.url,
+    };
+    await using guarded = await openLiveService({ env: { ...env, ...more } });
+    model.reset({ script: shell("git init -q . && git status --short | wc -l; cat /proc/version") });
+    const { run, events } = await runToEnd(guarded, toScriptedRequest(model, { fields: withShell }));
+    expect(toResults(events)).toMatchObject([
+      { isError: false, text: expect.stringMatching(/^0\nLinux version 4\.4/) },
+    ]);
+    expect(run).toMatchObject({
+      outcome: "succeeded",
+      stop: { verified: true },
+      receipt: { limits: { runtime: "runsc" }, network: "none" },
+    });
   });
 });

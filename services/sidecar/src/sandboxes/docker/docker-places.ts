@@ -114,10 +114,10 @@ export class DockerPlaces implements PlaceKind {
       place.filled = [...(spec.readOnly ? (["workspace"] as const) : []), "references"];
       place.toReceipt = (view) => {
         // Another machine's directory of that name, or one that took the name since it was checked.
-        if (bound !== undefined && view.workspaceId !== bound.id) throw toForeignFault("The workspace");
-        const [foreign] = findForeignReferences(view, references);
-        if (foreign !== undefined) throw toForeignFault(`The reference ${foreign}`);
         const { runtime } = this.#options;
+        if (bound !== undefined && view.workspaceId !== bound.id) throw toForeignFault("/workspace", runtime);
+        const [foreign] = findForeignReferences(view, references);
+        if (foreign !== undefined) throw toForeignFault(foreign, runtime);
         return toDockerReceipt(view, { spec, limits: this.#clamp(spec), runtime, image: image.id, user });
       };
       return place;
@@ -258,10 +258,17 @@ class DockerPlace implements Place {
   }
 }
 
-function toForeignFault(what: string): Fault {
+/** gVisor numbers files in its own way, so what is mounted cannot be compared with what was checked. */
+function toForeignFault(what: string, runtime: string): Fault {
+  if (runtime !== "runc") {
+    return new Fault(
+      "isolation_unavailable",
+      `Under the runtime ${runtime} it cannot be proved which directory is mounted as ${what}. Send the files instead.`,
+    );
+  }
   return new Fault(
     "forbidden",
-    `${what} is not the same on the container engine's machine. Where Pillion runs in a container or the engine elsewhere, send the files, or mount the directory under the same path.`,
+    `The directory of ${what} is not the same on the container engine's machine. Where Pillion runs in a container or the engine elsewhere, send the files, or mount the directory under the same path.`,
   );
 }
 

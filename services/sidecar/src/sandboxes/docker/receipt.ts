@@ -81,10 +81,12 @@ export type ReceiptFacts = {
 export function toDockerReceipt(view: GuardView, facts: ReceiptFacts): Receipt {
   const { spec, limits, user } = facts;
   const isOpen = spec.network === "open";
+  // gVisor has its own filter below and ignores ours; it tells nothing of no_new_privs, which it always has.
+  const isRunc = facts.runtime === "runc";
+  const seen = isRunc || view.noNewPrivs !== null ? view : { ...view, noNewPrivs: true };
   const weak = [
-    ...findWeakView(view, user, isOpen),
-    // gVisor has its own filter below, and ignores ours.
-    ...(view.seccomp || facts.runtime !== "runc" ? [] : ["our seccomp profile"]),
+    ...findWeakView(seen, user, isOpen),
+    ...(view.seccomp || !isRunc ? [] : ["our seccomp profile"]),
   ];
   if (weak.length > 0) throw toWeakFault(weak);
   return {
@@ -113,7 +115,7 @@ export function toDockerReceipt(view: GuardView, facts: ReceiptFacts): Receipt {
     },
     missing: [
       ...(isOpen ? ["network isolation: egress is not enforced on a network of the engine's"] : []),
-      ...(facts.runtime === "runc" ? ["a kernel of its own: containers share the host's"] : []),
+      ...(isRunc ? ["a kernel of its own: containers share the host's"] : []),
       ...(view.seccomp ? [] : ["our seccomp profile: this runtime does not apply it"]),
     ],
   };

@@ -135,7 +135,7 @@ class UnisolatedPlace implements Place {
       egressEnforced: false,
       user: { uid: view.uid, gid: view.gid },
       capabilities: /^0*$/.test(view.capEff) ? [] : ["those of the service"],
-      noNewPrivileges: view.noNewPrivs,
+      noNewPrivileges: view.noNewPrivs === true,
       readOnlySystem: !view.systemWritable,
       workspace: "read-write",
       limits: {},
