@@ -5,12 +5,15 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/engine.sh <command> [--engine 26|20.10]
+Usage: scripts/engine.sh <command> [--engine 26|20.10|multi-arch]
 
   up       start an engine where none answers, make the base images in it, and print what to set (for eval)
   env      print what to set for the engine that is up, or fail
   down     stop the engine that we started
   status   say what is there
+
+Engines: 26 (the usual one), 20.10 (the oldest that we support), multi-arch (26 with images of several architectures,
+whose programs run here by qemu; `down` takes that away again).
 
 Environment:
   DOCKER_HOST           an engine to use; it is never reconfigured and gets no stand-in images
@@ -45,16 +48,26 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 case $engine in
   26) suite=trixie packages="docker.io docker-cli docker-buildx docker-compose containerd runsc" ;;
   20.10) suite=bookworm packages="docker.io containerd" ;;
-  *) die "there is no engine $engine here" "Known: 26, 20.10." 2 ;;
+  multi-arch) suite=trixie packages="docker.io docker-cli docker-buildx containerd" ;;
+  *) die "there is no engine $engine here" "Known: 26, 20.10, multi-arch." 2 ;;
 esac
 # What the engine calls; taken from the release whose C library every machine has that we support.
 tool_packages="runc tini iptables libip4tc2 libip6tc2 libxtables12 libnftnl11 libmnl0 libnetfilter-conntrack3 libnfnetlink0 mmdebstrap"
+own=$(dpkg --print-architecture 2>/dev/null || echo amd64)
+architectures=$own
+# Those that stand beside another have a bridge of their own, and no hand on the machine's packet filter.
+bridge=
+case $engine in
+  20.10) bridge=pillion-2010 bridge_address=172.31.250.1/24 ;;
+  multi-arch)
+    bridge=pillion-multi bridge_address=172.31.251.1/24
+    architectures="amd64 arm64" tool_packages="$tool_packages qemu-user-static arch-test"
+    ;;
+esac
 root=$home/$engine/root
 data=$home/$engine/data
 run=$home/$engine/run
 socket=$run/docker.sock
-bridge=pillion-2010
-bridge_address=172.31.250.1/24
 
 answers() { [ "$(curl_ping "$1")" = OK ]; }
 # /dev/tcp cannot speak to sockets of files, and curl is not on every machine; node is, since npm runs this.
@@ -82,7 +95,7 @@ print_env() {
   printf 'export PATH=%q:$PATH\n' "$home/$engine/bin"
   printf 'export DOCKER_CONFIG=%q\n' "$home/$engine/config"
   # Its bridge leads nowhere, and builds fetch packages.
-  [ "$engine" != 20.10 ] || printf 'export PILLION_BUILD_NETWORK=host\n'
+  [ -z "$bridge" ] || printf 'export PILLION_BUILD_NETWORK=host\n'
 }
 
 # Packages of a release, with lists of their own: the machine's apt is neither asked nor changed.
@@ -123,6 +136,7 @@ unpack() {
   fetch "$suite" "$packages"
   ln -sf iptables-nft "$root.new/usr/sbin/iptables"
   ln -sf ip6tables-nft "$root.new/usr/sbin/ip6tables"
+  [ ! -e "$root.new/usr/bin/arch-test" ] || sed -i "s|^HELPERS=.*|HELPERS=$root/usr/lib/arch-test/|" "$root.new/usr/bin/arch-test"
   printf '%s\n' "$tool_packages $packages" >"$root.new/.whole"
   mv "$root.new" "$root"
   mkdir -p "$home/$engine/bin" "$home/$engine/config/cli-plugins"
@@ -144,9 +158,8 @@ start() {
     local device mtu
     device=$(ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1)
     mtu=$(cat "/sys/class/net/$device/mtu" 2>/dev/null || echo 1500)
-    # The old one stands beside the other: a bridge of its own, and no hand on the machine's packet filter.
     local network=
-    if [ "$engine" = 20.10 ]; then
+    if [ -n "$bridge" ]; then
       ip link add "$bridge" type bridge 2>/dev/null || true
       ip address replace "$bridge_address" dev "$bridge"
       ip link set "$bridge" up
@@ -160,7 +173,8 @@ start() {
 {
   $network $runtimes
   "data-root": "$data", "exec-root": "$run/exec", "pidfile": "$run/dockerd.pid", "hosts": ["unix://$socket"],
-  "init-path": "$root/usr/bin/tini-static", "userland-proxy": false, "mtu": $mtu, "features": {"buildkit": true}
+  "init-path": "$root/usr/bin/tini-static", "userland-proxy": false, "mtu": $mtu,
+  "features": {"buildkit": true, "containerd-snapshotter": $([ "$engine" = multi-arch ] && echo true || echo false)}
 }
 CONF
     PATH=$root/usr/sbin:$root/usr/bin:$PATH LD_LIBRARY_PATH=$root/usr/lib/x86_64-linux-gnu:$root/usr/lib/aarch64-linux-gnu \
@@ -176,6 +190,26 @@ CONF
   die "the engine did not come up" "Its log is $run/dockerd.log."
 }
 
+binfmt=/proc/sys/fs/binfmt_misc
+# The kernel hands programs of the other architecture to qemu, which it keeps open (F), so containers need not have it.
+# By qemu's usual name, which mmdebstrap looks for; where the machine has it already, it is used and left as it is.
+other=aarch64 magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
+if [ "$own" = arm64 ]; then other=x86_64 magic=${magic/xb7/x3e}; fi
+start_emulation() {
+  local mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
+  if [ ! -e "$binfmt/register" ]; then mount -t binfmt_misc binfmt_misc "$binfmt" && touch "$run/binfmt-mounted"; fi
+  if [ -e "$binfmt/qemu-$other" ]; then return; fi
+  printf ':qemu-%s:M::%s:%s:%s:F' "$other" "$magic" "$mask" "$root/usr/bin/qemu-$other-static" >"$binfmt/register"
+  touch "$run/binfmt-registered"
+}
+stop_emulation() {
+  if [ -e "$run/binfmt-registered" ]; then
+    echo -1 >"$binfmt/qemu-$other"
+    rm "$run/binfmt-registered"
+  fi
+  if [ -e "$run/binfmt-mounted" ]; then umount "$binfmt" && rm "$run/binfmt-mounted"; fi
+}
+
 stop() {
   is_ours || return 0
   local pid try
@@ -186,7 +220,8 @@ stop() {
     sleep 0.1
   done
   [ ! -e "/proc/$pid" ] || die "the engine (pid $pid) did not stop"
-  if [ "$engine" = 20.10 ]; then ip link delete "$bridge" 2>/dev/null || true; fi
+  if [ -n "$bridge" ]; then ip link delete "$bridge" 2>/dev/null || true; fi
+  if [ "$engine" = multi-arch ]; then stop_emulation; fi
 }
 
 case $command in
@@ -202,7 +237,9 @@ case $command in
     flock 9
     unpack
     start
-    DOCKER_CONFIG=$home/$engine/config "$scripts/base-images.sh" "$home" "$root" "$mirror" "unix://$socket" "$home/$engine/bin/docker" >&2
+    [ "$engine" != multi-arch ] || start_emulation
+    # shellcheck disable=SC2086
+    DOCKER_CONFIG=$home/$engine/config "$scripts/base-images.sh" "$home" "$root" "$mirror" "unix://$socket" "$home/$engine/bin/docker" $architectures >&2
     say "engine $engine is up"
     print_env
     ;;
