@@ -48,6 +48,9 @@ RUN rm -rf /usr/bin/perl* /usr/share/perl* /usr/lib/*/perl* /usr/bin/mawk /usr/b
       /usr/lib/git-core/*.perl /usr/lib/git-core/git-add--interactive /usr/lib/git-core/git-instaweb /usr/lib/git-core/git-request-pull \
       /usr/lib/git-core/git-submodule-filter /usr/share/doc/git/contrib \
  && chmod 1777 /workspace /home/agent
+# A run may not read it, so the kernel closes its processes (the guard, the harness) to the run's other ones.
+# Runtimes that must read what they execute give the run this group (sandboxes/docker/container-spec.ts).
+RUN chgrp 64220 /opt/pillion/node/bin/node && chmod 0751 /opt/pillion/node/bin/node
 
 FROM scratch AS base
 ARG VERSION=0.0.0

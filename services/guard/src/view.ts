@@ -1,15 +1,18 @@
 /** What the guard sees around itself: the evidence that the receipt is made from. */
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
-import { access, readdir, readFile, readlink, stat } from "node:fs/promises";
+import { access, readFile, readlink, stat } from "node:fs/promises";
 import type { GuardConfig, GuardView } from "#contract/guard";
 import { readInterfaces } from "./interfaces.ts";
 
+/** Not read as a list: the kernel shows that to its owner only, and a process of a closed program has none. */
+const NAMESPACES = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] as const;
+
 export async function readView(config: GuardConfig): Promise<GuardView> {
-  const [status, names, interfaces, extension, harnesses, references, workspace, ...writable] =
+  const [status, namespaces, interfaces, extension, harnesses, references, workspace, ...writable] =
     await Promise.all([
       readFile("/proc/self/status", "utf8"),
-      readdir("/proc/self/ns"),
+      Promise.all(NAMESPACES.map(readNamespace)),
       readInterfaces(),
       readFile(new URL("../extension/pillion.js", import.meta.url)),
       readHarnesses(),
@@ -20,9 +23,6 @@ export async function readView(config: GuardConfig): Promise<GuardView> {
     ]);
   const field = (name: string): string => new RegExp(`^${name}:\\s*(\\S+)`, "m").exec(status)?.[1] ?? "";
   const noNewPrivs = field("NoNewPrivs");
-  const namespaces = await Promise.all(
-    names.map(async (name) => [name, await readlink(`/proc/self/ns/${name}`)] as const),
-  );
   return {
     pid: process.pid,
     uid: process.getuid?.() ?? -1,
@@ -32,7 +32,7 @@ export async function readView(config: GuardConfig): Promise<GuardView> {
     capBnd: field("CapBnd"),
     noNewPrivs: noNewPrivs === "" ? null : noNewPrivs === "1",
     seccomp: field("Seccomp") === "2",
-    namespaces: Object.fromEntries(namespaces),
+    namespaces: Object.fromEntries(namespaces.flat()),
     interfaces,
     extensionSha256: createHash("sha256").update(extension).digest("hex"),
     harnessSha256: harnesses,
@@ -41,6 +41,12 @@ export async function readView(config: GuardConfig): Promise<GuardView> {
     workspaceWritable: writable[1],
     workspaceId: `${workspace.dev}:${workspace.ino}`,
   };
+}
+
+/** Nothing where the kernel does not know this kind. */
+async function readNamespace(name: string): Promise<(readonly [string, string])[]> {
+  const id = await readlink(`/proc/self/ns/${name}`).catch(() => undefined);
+  return id === undefined ? [] : [[name, id]];
 }
 
 /** What the build of the product wrote down. */

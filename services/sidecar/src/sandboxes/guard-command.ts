@@ -3,8 +3,11 @@ import type { GuardConfig } from "#contract/guard";
 import { REFERENCES_DIR } from "#contract/sandbox";
 import type { Reference, SandboxPaths } from "./sandbox.ts";
 
-/** Less memory for a program that only carries bytes. */
-const FLAGS = ["--max-semi-space-size=1", "--max-old-space-size=128", "--no-warnings"];
+/** Less memory for a program that only carries bytes; and no debugger for whoever may send it a signal. */
+const FLAGS = [
+  ...["--max-semi-space-size=1", "--max-old-space-size=128", "--no-warnings"],
+  "--disable-sigusr1",
+];
 
 export function toGuardCommand(paths: SandboxPaths, references: readonly Reference[]): string[] {
   const config: GuardConfig = {

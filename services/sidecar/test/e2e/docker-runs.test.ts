@@ -156,10 +156,20 @@ describe("S3.7 how a run ended in a container is told apart", () => {
   });
 
   test("a harness that needs too much memory ends the run as out_of_memory", async () => {
-    // The kernel takes the process with the highest score: the harness is made that by its own shell.
-    const command = `echo 1000 > /proc/$PPID/oom_score_adj; node -e '${allocate}'`;
-    model.reset({ script: shell(command) });
-    const { run } = await runToEnd(service, toScriptedRequest(model, { fields }));
+    // The kernel takes the process with the highest score. The harness is made that from outside: its own shell may not.
+    const wait = "until [ $(cat /proc/$PPID/oom_score_adj) = 1000 ]; do sleep 0.1; done";
+    model.reset({
+      script: shell(`${wait}; node -e '${allocate}'`),
+    });
+    const { id } = await toRun(await post(service, "/v1/runs", toScriptedRequest(model, { fields })));
+    const raise = `set -e; shell=$(grep -l "unti[l]" /proc/[0-9]*/cmdline | cut -d/ -f3)
+      echo 1000 >/proc/$(sed -n "s/^PPid:[^0-9]*//p" /proc/$shell/status)/oom_score_adj`;
+    await vi.waitFor(
+      () => docker(["exec", "--user", "0", findContainers(id)[0] ?? "none", "sh", "-c", raise]),
+      { timeout: 15_000, interval: 200 },
+    );
+    await readEvents(service, id);
+    const run = await getJson<{ id: string }>(service, `/v1/runs/${id}`);
     expect(run).toMatchObject({
       outcome: "failed",
       failure: { code: "out_of_memory" },

@@ -23,7 +23,6 @@ const ENDED: Run = {
     startedAt: null,
     endedAt: null,
     queuedMs: null,
-    sandboxMs: null,
     preparingMs: null,
     firstOutputMs: null,
     totalMs: null,

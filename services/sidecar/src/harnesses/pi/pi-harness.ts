@@ -86,7 +86,8 @@ export class PiHarness implements Harness {
     await sandbox.fill("home", this.#homeFiles());
     const process = await sandbox.start({
       program: paths.node,
-      args: [`${paths.product}/${CLI}`, ...toArguments(extensionPath, options.tools)],
+      // A shell that Pi starts could signal it to open its debugger.
+      args: ["--disable-sigusr1", `${paths.product}/${CLI}`, ...toArguments(extensionPath, options.tools)],
       env: {
         PATH: paths.path,
         HOME: paths.home,

@@ -46,6 +46,7 @@ test("S3.3 a run's container is locked down, documented = code", () => {
       "--max-semi-space-size=1",
       "--max-old-space-size=128",
       "--no-warnings",
+      "--disable-sigusr1",
       "/opt/pillion/guard/main.mjs",
       JSON.stringify({
         workspace: "/workspace",
@@ -87,6 +88,7 @@ test("S3.3 a run's container is locked down, documented = code", () => {
       Init: true,
       ReadonlyRootfs: true,
       CapDrop: ["ALL"],
+      GroupAdd: [],
       SecurityOpt: ["no-new-privileges:true", 'seccomp={"defaultAction":"SCMP_ACT_ERRNO"}'],
       Privileged: false,
       PublishAllPorts: false,
