@@ -142,7 +142,7 @@ async function findGuardOf(firstPid: string): Promise<ProcessId | undefined> {
 
 let engine: { readonly [name: string]: string } | undefined;
 
-function readEngine(): { readonly [name: string]: string } {
+export function readEngine(): { readonly [name: string]: string } {
   const script = join(import.meta.dirname, "../../../../scripts/engine.sh");
   engine ??= Object.fromEntries(
     execFileSync("bash", ["-c", `eval "$(${script} env)" && env`], { encoding: "utf8" })
