@@ -11,7 +11,7 @@ export type Row = {
 };
 
 /** Nearest rank; `share` 0.5 is the median. */
-function percentile(values: readonly number[], share: number): number {
+export function percentile(values: readonly number[], share: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
 }

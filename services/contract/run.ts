@@ -152,6 +152,11 @@ export const Timings = z.object({
   startedAt: z.iso.datetime().nullable(),
   endedAt: z.iso.datetime().nullable(),
   queuedMs: z.number().nullable(),
+  sandboxMs: z
+    .number()
+    .nullable()
+    .default(null) // runs that were written down before it was told
+    .describe("From the start to the sandbox standing, its guard heard and its receipt made."),
   preparingMs: z.number().nullable().describe("From the start to the prompt being sent."),
   firstOutputMs: z.number().nullable().describe("From the start to the first text of the model."),
   totalMs: z.number().nullable(),

@@ -53,6 +53,7 @@ export class ActiveRun {
   #receipt: Receipt | null = null;
   #harness: RunHarness | null = null;
   #startedMs: number | null = null;
+  #sandboxMs: number | null = null;
   #promptedMs: number | null = null;
   #firstOutputMs: number | null = null;
   #stopAskedMs: number | null = null;
@@ -119,6 +120,7 @@ export class ActiveRun {
 
   async noteSandbox(sandbox: Sandbox): Promise<void> {
     this.sandbox = sandbox;
+    this.#sandboxMs = Date.now();
     this.#receipt = sandbox.receipt;
   }
 
@@ -218,6 +220,7 @@ export class ActiveRun {
       startedAt: this.#startedMs === null ? null : toTimestamp(this.#startedMs),
       endedAt: this.#endedMs === null ? null : toTimestamp(this.#endedMs),
       queuedMs: since(this.#createdMs, this.#startedMs),
+      sandboxMs: since(this.#startedMs, this.#sandboxMs),
       preparingMs: since(this.#startedMs, this.#promptedMs),
       firstOutputMs: since(this.#startedMs, this.#firstOutputMs),
       totalMs: since(this.#createdMs, this.#endedMs),

@@ -219,6 +219,7 @@ function toRun(id: string, model: string, metadata: Record<string, string>): Run
       startedAt: null,
       endedAt: null,
       queuedMs: null,
+      sandboxMs: null,
       preparingMs: null,
       firstOutputMs: null,
       totalMs: null,

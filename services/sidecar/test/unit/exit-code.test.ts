@@ -23,6 +23,7 @@ const ENDED: Run = {
     startedAt: null,
     endedAt: null,
     queuedMs: null,
+    sandboxMs: null,
     preparingMs: null,
     firstOutputMs: null,
     totalMs: null,

@@ -183,6 +183,7 @@ describe("the summary", () => {
       startedAt: null,
       endedAt: null,
       queuedMs: 0,
+      sandboxMs: 1,
       preparingMs: 1,
       firstOutputMs: 2,
       totalMs: 1234,

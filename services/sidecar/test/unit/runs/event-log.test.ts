@@ -32,7 +32,7 @@ function runNow(over: Partial<Run> = {}): Run {
     stop: null,
     receipt: null,
     harness: null,
-    timings: { ...timings, queuedMs: null, preparingMs: null, firstOutputMs: null, totalMs: null },
+    timings: { ...timings, queuedMs: null, sandboxMs: null, preparingMs: null, firstOutputMs: null, totalMs: null },
     failure: null,
     metadata: {},
     lastSeq: 0,
