@@ -62,6 +62,7 @@ function buildSidecar() {
     splitting: true, // what is imported on demand stays in files of its own
     chunkNames: "parts/[name]-[hash]",
     alias: { ssh2: "./scripts/no-ssh.cjs" },
+    external: ["xmlbuilder2"], // the bill of materials is written as JSON only
     outdir: staging,
     outExtension: { ".js": ".mjs" },
     sourcemap: "linked",

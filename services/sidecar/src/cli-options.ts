@@ -1,5 +1,6 @@
 /** The command line as data: what was asked for, or the text to show instead. Nothing here prints, reads or exits. */
 import { Command, CommanderError, Option } from "commander";
+import { type AuditCommand, type AuditFlags, addAudit, toAudit } from "./cli-audit.ts";
 import { addRun, type RunCommand, type RunFlags, type Terminal, toRun } from "./cli-run.ts";
 import { toFlagKey } from "./setting-sources.ts";
 import { CONFIG_ENTRY, SETTINGS, type SettingEntry } from "./setting-table.ts";
@@ -7,6 +8,7 @@ import { CONFIG_ENTRY, SETTINGS, type SettingEntry } from "./setting-table.ts";
 export type CommandLine =
   | { readonly command: "serve"; readonly flags: Readonly<Record<string, string>> }
   | RunCommand
+  | AuditCommand
   /** Help or version, for stdout; exit code 0. */
   | { readonly command: "show"; readonly text: string }
   /** For stderr; exit code 2. */
@@ -24,6 +26,11 @@ export function parseCommandLine(argv: readonly string[], terminal: Terminal): C
   addRun(program).action((prompt: string | undefined, flags: RunFlags) => {
     const run = toRun(prompt, flags, terminal);
     parsed = "misuse" in run ? toUsageError(`error: ${run.misuse}\n\nTry: pillion run --help`) : run;
+  });
+  addAudit(program).action((name: string | undefined, flags: AuditFlags) => {
+    const audit = toAudit(name, flags, terminal);
+    parsed =
+      "misuse" in audit ? toUsageError(`error: ${audit.misuse}\n\nTry: pillion audit-image --help`) : audit;
   });
   try {
     program.parse([...argv], { from: "user" });
@@ -60,6 +67,7 @@ Examples:
   pillion serve                           serve on http://127.0.0.1:8765
   pillion run --demo                      see a whole run; needs no key
   pillion run "Explain this" --file README.md --model openai/gpt-5
+  pillion audit-image pillion-agent:base  show what is in an image
 `;
 
 function addServe(program: Command): Command {

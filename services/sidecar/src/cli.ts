@@ -1,10 +1,11 @@
-/** The two commands: `serve` until told to stop, and `run` once. Only here and in main.ts are exits, prints and signals. */
+/** The commands: `serve` until told to stop, `run` once, `audit-image`. Only here and in main.ts are exits, prints and signals. */
 import { readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import type { Run } from "#contract/run";
+import type { AuditCommand } from "./cli-audit.ts";
 import { openRunHome } from "./cli-home.ts";
 import { completeRequest, type RequestDraft, type RunOptions } from "./cli-run.ts";
 import { EXIT, toExitCode, toFailureExitCode } from "./exit-code.ts";
@@ -12,7 +13,7 @@ import { toRunRequest } from "./http/run-request.ts";
 import { unlessAborted } from "./kernel/deadline.ts";
 import { Fault, toFault, toProblem } from "./kernel/fault.ts";
 import { createLiveView, toSummary, wantsColours } from "./live-view.ts";
-import { PROGRAM_DIR } from "./product.ts";
+import { PROGRAM_DIR, readVersion } from "./product.ts";
 import { readSettings, type Settings, SettingsError, toPublicSettings, toSecrets } from "./settings.ts";
 import { isLoopback, openSidecar, type Sidecar } from "./sidecar.ts";
 import { createLog, type Log } from "./telemetry/log.ts";
@@ -111,6 +112,25 @@ async function runIn(
   } finally {
     process.stdin.destroy(); // an open one would keep the process
   }
+}
+
+/** Reads a saved image and says what is in it; its part of the program is loaded here only. Resolves to the exit code. */
+export async function auditImage(options: AuditCommand["options"]): Promise<number> {
+  const { PILLION_DOCKER_HOST, DOCKER_HOST, PILLION_CONFIG_DIR, HOME } = process.env;
+  // What else is set, rightly or wrongly, is no business of an audit.
+  const env = { PILLION_DOCKER_HOST, DOCKER_HOST, PILLION_CONFIG_DIR, HOME, PILLION_LOG_LEVEL: "silent" };
+  const base = readBase({ env, flags: { dockerHost: options.engine, configDir: options.configDir } });
+  if (base === undefined) return EXIT.usage;
+  const { dockerHost: engine, configDir } = base.settings;
+  const { runAudit } = await import("../../image-audit/src/audit-command.ts");
+  return await runAudit(
+    { ...options, engine, configDir, version: readVersion() },
+    {
+      stdin: process.stdin,
+      print: (report) => process.stdout.write(report),
+      progress: (line) => process.stderr.write(`${line}\n`),
+    },
+  );
 }
 
 /** What a person at the command line got wrong is their request's fault, not ours. */

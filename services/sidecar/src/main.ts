@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-/** The program `pillion`: reads the command line, then serves or does one run. */
-import { runOnce, serve } from "./cli.ts";
+/** The program `pillion`: reads the command line, then serves, does one run, or audits an image. */
+import { auditImage, runOnce, serve } from "./cli.ts";
 import { parseCommandLine } from "./cli-options.ts";
 import { readVersion } from "./product.ts";
 
@@ -23,5 +23,8 @@ switch (line.command) {
     break;
   case "run":
     process.exitCode = await runOnce(line.request, line.options);
+    break;
+  case "audit-image":
+    process.exitCode = await auditImage(line.options);
     break;
 }
