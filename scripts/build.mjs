@@ -17,6 +17,7 @@ import { createRequire } from "node:module";
 import { basename, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { readLicenceText, ThirdPartyList } from "./third-party.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const dist = join(root, "dist");
@@ -31,6 +32,7 @@ const common = {
   target: "node24",
   logLevel: "warning",
   legalComments: "none",
+  metafile: true,
 };
 
 // CommonJS packages inside an ESM bundle ask for these.
@@ -41,10 +43,11 @@ const requireBanner = {
 async function main() {
   rmSync(staging, { recursive: true, force: true });
   mkdirSync(staging, { recursive: true });
-  await Promise.all([buildSidecar(), buildGuard(), buildExtension()]);
+  const [sidecar, guard, extension] = await Promise.all([buildSidecar(), buildGuard(), buildExtension()]);
   stagePi();
-  stageRipgrep();
-  seedJiti();
+  const ripgrep = stageRipgrep();
+  const seeds = seedJiti();
+  writeThirdPartyLists({ service: [sidecar], product: [guard, extension], ripgrep, seeds });
   makeReadable(join(staging, "product"));
   writeDigests();
   rmSync(dist, { recursive: true, force: true });
@@ -70,7 +73,7 @@ function buildSidecar() {
 }
 
 async function buildGuard() {
-  await build({
+  const { metafile } = await build({
     ...common,
     banner: requireBanner,
     entryPoints: { main: "services/guard/src/main.ts" },
@@ -81,11 +84,12 @@ async function buildGuard() {
   });
   cpSync(join(root, "services/sidecar/src/sandboxes/local/init.sh"), join(staging, "product/guard/init.sh"));
   cpSync(join(root, "docker/seccomp.json"), join(staging, "product/docker/seccomp.json"));
+  return { metafile };
 }
 
 async function buildExtension() {
   const outfile = join(staging, "product/extension/pillion.js");
-  await build({
+  const { metafile } = await build({
     ...common,
     target: "node22",
     entryPoints: ["services/pi-extension/src/pillion.ts"],
@@ -95,6 +99,23 @@ async function buildExtension() {
   const { size } = statSync(outfile);
   if (size > EXTENSION_MAX_BYTES)
     throw new Error(`the extension is ${size} bytes; it may be ${EXTENSION_MAX_BYTES}`);
+  return { metafile };
+}
+
+/** What the bundles contain, for the image's audit and for the licences that ask for their text to come along. */
+function writeThirdPartyLists({ service, product, ripgrep, seeds }) {
+  for (const [directory, results] of [
+    [staging, service],
+    [join(staging, "product"), product],
+  ]) {
+    const list = new ThirdPartyList(root, directory);
+    for (const { metafile } of results) list.addBundles(metafile);
+    if (results === product) {
+      list.addFile(ripgrep.file, [ripgrep.directory]);
+      for (const seed of seeds) list.addFile(seed, []);
+    }
+    list.write();
+  }
 }
 
 /** Pi with the packages beside it, as installed from the lock file, so that it needs nothing of this clone's layout. */
@@ -106,6 +127,9 @@ function stagePi() {
     const options = { recursive: true, dereference: true, filter: isNeededAtRunTime };
     cpSync(realpathSync(join(modules, name)), join(target, name), options);
   }
+  // Its package forgot the licence's text, which the licence wants to go with every copy.
+  const text = readLicenceText(root, piDir, "@earendil-works/pi-coding-agent");
+  writeFileSync(join(target, "@earendil-works/pi-coding-agent/LICENSE"), text);
 }
 
 /** Guard and service each read it in their own product, so that two that do not belong together are found out. */
@@ -162,6 +186,7 @@ function seedJiti() {
     ts: false,
   });
   writeFileSync(join(staging, "product/extension/jiti-seed.json"), JSON.stringify(readdirSync(directory)));
+  return readdirSync(directory).map((name) => join(directory, name));
 }
 
 function stageRipgrep() {
@@ -169,6 +194,7 @@ function stageRipgrep() {
   const packageJson = require.resolve(`@vscode/ripgrep-linux-${process.arch}/package.json`);
   cpSync(join(dirname(packageJson), "bin/rg"), join(staging, "product/bin/rg"));
   cpSync(packageJson, join(staging, "product/bin/ripgrep-package.json"));
+  return { file: join(staging, "product/bin/rg"), directory: dirname(packageJson) };
 }
 
 /** Runs have other uids than the builder; a strict umask must not shut them out. */

@@ -72,7 +72,7 @@ async function openSource({ input, name, engine }: AuditOptions, stdin: Readable
 
 /** One line for each large part, and none more often than every few seconds. */
 function toProgress(tell: (line: string) => void): (name: string, bytes: number) => void {
-  const state = { last: Number.NEGATIVE_INFINITY };
+  const state = { last: performance.now() };
   return (name, bytes) => {
     const now = performance.now();
     if (bytes < 10_000_000 && now - state.last < PROGRESS_MS) return;

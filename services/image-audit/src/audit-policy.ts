@@ -36,7 +36,7 @@ const LicenceList = z.strictObject({
     .array(
       z.strictObject({
         name: z.string().min(1),
-        path: z.string().startsWith("/"),
+        paths: z.array(z.string().startsWith("/")).min(1),
         licence: z.string().min(1),
         texts: z.array(z.string().startsWith("/")).min(1).describe("Where its text may lie; one must."),
       }),

@@ -24,6 +24,8 @@ export function checkCodeOwners(
   report: (finding: Finding) => void,
 ): KnownProgram[] {
   const debian = listDebianFiles(image, tree);
+  // A copy of a Debian package's file elsewhere is that package's still.
+  const debianDigests = new Set([...debian].map((path) => tree.file(path)?.sha256));
   const listed = new Map(
     lists.flatMap(({ directory, list }) =>
       list.files.map(({ path, sha256 }) => [posix.join(directory, path), sha256] as const),
@@ -41,8 +43,8 @@ export function checkCodeOwners(
       continue;
     }
     const isCode = content === "elf" || (content === "text" && /\.[cm]?js$/.test(path));
-    if (!isCode || debian.has(path) || toPackageDirectory(path) !== undefined) continue;
-    const program = policy.licences.programs.find((item) => item.path === path);
+    if (!isCode || debianDigests.has(sha256) || toPackageDirectory(path) !== undefined) continue;
+    const program = policy.licences.programs.find(({ paths }) => paths.includes(path));
     if (program === undefined) {
       tell("unlisted-code", content === "elf" ? "a program of unknown origin" : "a script of unknown origin");
       continue;

@@ -28,14 +28,16 @@ export function findDebianPackages(
     for (const [path, content] of layer.kept) {
       if (!STATUS.test(path) || path.endsWith(".md5sums")) continue;
       const isFinal = tree.shows(path, layer.name);
-      for (const fields of toParagraphs(content.toString("utf8"))) {
+      const paragraphs = [...toParagraphs(content.toString("utf8"))];
+      for (const fields of paragraphs) {
         const found = toPackage(fields, tree);
         if (found === undefined) continue;
         const tell = (rule: Finding["rule"], detail: string) =>
           report({ rule, path, layer: layer.name, detail: `${found.name} ${found.version} ${detail}` });
         if (/^(contrib|non-free[a-z-]*)(\/|$)/.test(found.section))
           tell("debian-section", `is from ${found.section}`);
-        if (isFinal && tree.file(`/usr/share/doc/${found.name}/copyright`) === undefined)
+        const kin = paragraphs.filter((other) => toSource(other) === toSource(fields));
+        if (isFinal && !kin.some((other) => hasCopyright(other.get("Package") ?? "", tree)))
           tell("debian-copyright", `lacks /usr/share/doc/${found.name}/copyright`);
         packages.set(`${found.name} ${found.version} ${found.architecture}`, found);
       }
@@ -60,6 +62,15 @@ export function listDebianFiles(image: Image, tree: MergedTree): Set<string> {
     const resolved = path.length > 1 ? tree.resolve(path) : undefined;
     if (resolved !== undefined) owned.add(resolved);
   }
+}
+
+/** Packages of one source share its copyright; some have only a link to the one that holds it, and slim images drop links. */
+function toSource(fields: ReadonlyMap<string, string>): string {
+  return (fields.get("Source") ?? fields.get("Package") ?? "").replace(/ .*/, "");
+}
+
+function hasCopyright(name: string, tree: MergedTree): boolean {
+  return (tree.file(`/usr/share/doc/${name}/copyright`)?.bytes ?? 0) > 0;
 }
 
 /** Only what is installed; a removed package's settings are none. */

@@ -27,8 +27,8 @@ export type FoundList = { readonly directory: string; readonly list: ThirdPartyL
 const Manifest = z.looseObject({
   name: z.string(),
   version: z.string().optional(),
-  license: z.unknown(),
-  licenses: z.unknown(),
+  license: z.unknown().optional(),
+  licenses: z.unknown().optional(),
 });
 
 /** Packages of every layer, also of files that a later layer deletes: those are shipped too. */

@@ -51,7 +51,7 @@ export const SECRET_RULES: readonly SecretRule[] = [
 
 /** What stands where a value will: `<your key>`, `${NAME}`, `xxxx`, `your-api-key-here`, a program's expression. */
 const PLACEHOLDER =
-  /^[<${%[(]|(?:your|my|example|placeholder|changeme|redacted|dummy|sample|insert|replace|fake|secret[_-]?here|process\.env|os\.environ|getenv|undefined|null|string)|x{4,}|\.{3}|\*{3}|^[A-Z][A-Z0-9_]*$|^[a-z]+(?:[._-][a-z]+)*$|[()]/i;
+  /^[<${%[(]|(?:your|my|example|placeholder|changeme|redacted|dummy|sample|insert|replace|fake|secret[_-]?here|process\.env|os\.environ|getenv|undefined|null|string)|x{4,}|\.{3}|\*{3}|^[A-Z][A-Z0-9_]*$|^[a-z\d]+(?:[._/-]+[a-z\d]+)*$|[()]/i;
 
 /** A real secret is irregular: mixed, and without a sign of standing for something else. */
 export function isLikelyReal(value: string): boolean {

@@ -3,7 +3,8 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { FailureCode } from "#contract/failure";
-import { findForbiddenPackages, findUndescribedFailures, findUnnamedFolders } from "./house/doc-rules.ts";
+import { readAuditPolicy } from "../../image-audit/src/audit-policy.ts";
+import { findUndescribedFailures, findUnnamedFolders } from "./house/doc-rules.ts";
 import {
   findAny,
   findBannedNames,
@@ -20,6 +21,12 @@ import {
   findUpwardImports,
   toFloor,
 } from "./house/layers.ts";
+import {
+  findForbiddenLicences,
+  findForbiddenPackages,
+  plantPackages,
+  readInstalledLicences,
+} from "./house/lock-file.ts";
 import {
   findEnvironmentReaders,
   findForeignContractImports,
@@ -77,13 +84,18 @@ const RULES: readonly Rule[] = [
     },
   },
   {
-    name: "guard and extension import nothing of ours but the contract",
+    name: "guard, extension and image audit import nothing of ours but the contract",
     find: findGuestImports,
     bad: {
       "services/guard/src/a.ts": 'import { f } from "../../sidecar/src/kernel/fault.ts";',
       "services/pi-extension/src/a.ts": 'import { f } from "../../guard/src/door.ts";',
+      "services/image-audit/src/a.ts": 'import { f } from "../../sidecar/src/settings.ts";',
     },
-    told: ["guard/src/a.ts → kernel/fault.ts", "pi-extension/src/a.ts → guard/src/door.ts"],
+    told: [
+      "guard/src/a.ts → kernel/fault.ts",
+      "pi-extension/src/a.ts → guard/src/door.ts",
+      "image-audit/src/a.ts → settings.ts",
+    ],
     good: { "services/guard/src/a.ts": 'import { f } from "#contract/guard";\nimport { b } from "./b.ts";' },
   },
   {
@@ -301,17 +313,44 @@ describe("every failure is described in docs/failures.md", () => {
   });
 });
 
-describe("no proprietary package is in the lock file", () => {
+describe("S1.5 the lock file brings nothing proprietary and no licence that is not allowed", () => {
+  const policy = readAuditPolicy(join(ROOT, "config"));
+  const lockFile = readFileSync(join(ROOT, "pnpm-lock.yaml"), "utf8");
+  const installed = readInstalledLicences(ROOT);
+
   test("holds in the tree", () => {
-    expect(findForbiddenPackages(readFileSync(join(ROOT, "pnpm-lock.yaml"), "utf8"))).toEqual([]);
+    expect(findForbiddenPackages(lockFile, policy.programs)).toEqual([]);
+    expect(findForbiddenLicences(lockFile, installed, policy.licences)).toEqual([]);
+    expect(installed.size).toBeGreaterThan(100);
   });
 
-  test("is noticed when it is broken", () => {
-    const planted =
-      "  '@anthropic-ai/claude-agent-sdk-linux-x64@0.1.0':\n  '@anthropic-ai/claude-code@2.0.0':";
-    expect(findForbiddenPackages(planted)).toEqual([
-      "pnpm-lock.yaml names @anthropic-ai/claude-code",
-      "pnpm-lock.yaml names @anthropic-ai/claude-agent-sdk",
+  test("a proprietary package is noticed: by its name, as a platform package, under an alias, as an adapter that embeds one", () => {
+    const planted = [
+      "@anthropic-ai/claude-code@2.0.0",
+      "@anthropic-ai/claude-agent-sdk-linux-x64@0.1.0",
+      "@agentclientprotocol/claude-agent-acp@0.9.0",
+      "@sourcegraph/amp@0.0.1(zod@4.0.0)",
+      "@github/copilot@1.0.0",
+    ];
+    expect(findForbiddenPackages(plantPackages(lockFile, planted), policy.programs)).toEqual(
+      planted.map((key) => `pnpm-lock.yaml has ${key.replace(/\(.*/, "")}`),
+    );
+    const alike = plantPackages(lockFile, ["@github/copilot-sdk-types@1.0.0", "claudette@1.0.0"]);
+    expect(findForbiddenPackages(alike, policy.programs)).toEqual([]);
+  });
+
+  test("a licence is noticed that is not allowed, is missing, or is for tools only and shipped", () => {
+    const planted = new Map([...installed, ["hono@4.13.19", "MPL-2.0"]] as const);
+    expect(findForbiddenLicences(lockFile, planted, policy.licences)).toEqual([
+      "hono@4.13.19: MPL-2.0 is not on the allow list",
+    ]);
+    const copyleft = new Map([...installed, ["vitest@5.1.0", "GPL-3.0-only"]] as const);
+    expect(findForbiddenLicences(lockFile, copyleft, policy.licences)).toEqual([
+      "vitest@5.1.0: GPL-3.0-only is not on the allow list",
+    ]);
+    const unknown = plantPackages(lockFile, ["left-out@1.0.0"]);
+    expect(findForbiddenLicences(unknown, installed, policy.licences)).toEqual([
+      "left-out@1.0.0: declares no licence",
     ]);
   });
 });

@@ -1,9 +1,6 @@
-// What the pages must name, so that they cannot fall behind the code; and what the lock file must not.
+// What the pages must name, so that they cannot fall behind the code.
 import { posix } from "node:path";
 import { isProduct, type SourceFile } from "./source-tree.ts";
-
-/** Vendors' packages that embed a proprietary program: none may come into an image, so none into the lock file. */
-const FORBIDDEN = ["@anthropic-ai/claude-code", "@anthropic-ai/claude-agent-sdk"];
 
 export function findUndescribedFailures(codes: readonly string[], page: string): string[] {
   return codes
@@ -19,11 +16,6 @@ export function findUnnamedFolders(files: readonly SourceFile[], page: string): 
   return [...folders]
     .filter((folder) => !isNamed(folder))
     .map((folder) => `docs/architecture.md lacks ${folder}/`);
-}
-
-/** Platform packages have the forbidden name as their beginning. */
-export function findForbiddenPackages(lockFile: string): string[] {
-  return FORBIDDEN.filter((name) => lockFile.includes(name)).map((name) => `pnpm-lock.yaml names ${name}`);
 }
 
 /** All folders from below services/ down to the file's own. */

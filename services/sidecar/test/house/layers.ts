@@ -3,6 +3,9 @@ import { type Import, isProduct, type SourceFile, toImports } from "./source-tre
 
 const SIDECAR = "services/sidecar/src/";
 
+/** Programs of their own. */
+const GUESTS = ["services/guard", "services/pi-extension", "services/image-audit"];
+
 const FAMILIES: Readonly<Record<string, number>> = {
   kernel: 2,
   sandboxes: 3,
@@ -27,7 +30,7 @@ const TOP: readonly (readonly [RegExp, number])[] = [
 /** The floor of a file of ours; undefined for one that the plan does not know. */
 export function toFloor(path: string): number | undefined {
   if (path.startsWith("services/contract/")) return 1;
-  if (path.startsWith("services/guard/") || path.startsWith("services/pi-extension/")) return 2;
+  if (GUESTS.some((guest) => path.startsWith(`${guest}/`))) return 2;
   if (!path.startsWith(SIDECAR)) return undefined;
   const [first = "", ...rest] = path.slice(SIDECAR.length).split("/");
   return rest.length > 0 ? FAMILIES[first] : TOP.find(([name]) => name.test(first))?.[1];
@@ -47,12 +50,11 @@ export function findNeighbourImports(files: readonly SourceFile[]): string[] {
   });
 }
 
-/** The guard and the extension are programs of their own: all they share with the sidecar is the contract. */
+/** Guests are programs of their own: all they share with the sidecar is the contract. */
 export function findGuestImports(files: readonly SourceFile[]): string[] {
   const toProgram = (path: string) => path.split("/").slice(0, 2).join("/");
-  const guests = ["services/guard", "services/pi-extension"];
   return arrows(files, (from, to) => {
-    const isGuest = guests.includes(toProgram(from));
+    const isGuest = GUESTS.includes(toProgram(from));
     return isGuest && toProgram(to) !== toProgram(from) && toProgram(to) !== "services/contract";
   });
 }
