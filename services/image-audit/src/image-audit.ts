@@ -97,7 +97,7 @@ function markDeleted(finding: Finding, images: readonly Image[], trees: readonly
   );
   if (!path.startsWith("/") || holders.length === 0) return finding;
   const isThere = holders.some((tree) =>
-    tree.get(path) === undefined ? tree.list(path).length > 0 : tree.shows(path, finding.layer),
+    tree.get(path)?.entry.kind === "file" ? tree.shows(path, finding.layer) : tree.holds(path),
   );
   return isThere ? finding : { ...finding, deleted: true };
 }

@@ -32,6 +32,11 @@ export class MergedTree {
     return this.#entries.keys();
   }
 
+  /** Whether anything is at the path or below it; an archive need not name the folders of its files. */
+  holds(path: string): boolean {
+    return this.#entries.has(path) || this.#entries.keys().some((known) => known.startsWith(`${path}/`));
+  }
+
   /** Absolute paths of what lies directly in a directory. */
   list(directory: string): readonly string[] {
     return this.#children.get(directory) ?? [];

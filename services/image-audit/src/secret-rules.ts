@@ -49,13 +49,17 @@ export const SECRET_RULES: readonly SecretRule[] = [
   { id: "git-credentials", pattern: /^https?:\/\/[^\s:@/]+:[^\s@/]+@/gm, path: /(^|\/)\.git-credentials$/ },
 ];
 
-/** What stands where a value will: `<your key>`, `${NAME}`, `xxxx`, `your-api-key-here`, a program's expression. */
-const PLACEHOLDER =
-  /^[<${%[(]|(?:your|my|example|placeholder|changeme|redacted|dummy|sample|insert|replace|fake|secret[_-]?here|process\.env|os\.environ|getenv|undefined|null|string)|x{4,}|\.{3}|\*{3}|^[A-Z][A-Z0-9_]*$|^[a-z\d]+(?:[._/-]+[a-z\d]+)*$|[()]/i;
+/** What stands where a value will: `your-api-key-here`, `xxxx`, a program's expression. */
+const PLACEHOLDER_WORD =
+  /your|my[-_]|example|placeholder|changeme|redacted|dummy|sample|insert|replace|fake|secret[_-]?here|process\.env|os\.environ|getenv|undefined|null|string|x{4,}|\.{3}|\*{3}|[()]/i;
+
+/** `<key>`, `${NAME}`, a constant's name, and words or paths like `/latest/api/ec2-token`. */
+const PLACEHOLDER_SHAPE = /^[<${%[(]|^[A-Z][A-Z_]*\d?$|^\/?[a-z]+\d?(?:[._/-]+[a-z]+\d?)*$/;
 
 /** A real secret is irregular: mixed, and without a sign of standing for something else. */
 export function isLikelyReal(value: string): boolean {
-  return !PLACEHOLDER.test(value) && /\d/.test(value) && new Set(value).size >= 8;
+  if (PLACEHOLDER_WORD.test(value) || PLACEHOLDER_SHAPE.test(value)) return false;
+  return /\d/.test(value) && new Set(value).size >= 8;
 }
 
 /** Names of variables, labels and build arguments whose value is a credential by what the name says. */
