@@ -15,7 +15,8 @@ RUN --mount=type=secret,id=extra_ca,target=/run/extra_ca,required=false \
     if [ -s /run/extra_ca ]; then export NODE_EXTRA_CA_CERTS=/run/extra_ca; fi; \
     pnpm install --frozen-lockfile --package-import-method copy
 COPY . .
-RUN node scripts/build.mjs
+RUN node scripts/build.mjs \
+ && if [ -e /usr/local/LICENSE ]; then install -D -m 644 /usr/local/LICENSE dist/product/node/LICENSE; fi
 
 # Node with the C libraries that it needs beside it, so that it runs in images of any libc, or of none.
 FROM ${DEBIAN_IMAGE} AS portable-node
@@ -31,6 +32,7 @@ RUN cd /opt/pillion/node && mkdir lib \
 FROM ${DEBIAN_IMAGE} AS rootfs-base
 RUN apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends git ca-certificates tini >/dev/null \
+ && apt-get clean \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf/*-old /var/log/* \
  && find / -xdev -perm /6000 -type f -exec chmod a-s {} + \
  && printf 'agent:x:1000:1000::/home/agent:/usr/sbin/nologin\n' >>/etc/passwd \

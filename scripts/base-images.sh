@@ -68,8 +68,9 @@ debian() {
 }
 
 node_image() {
-  local tag=node:$node_version-$release-slim folder architecture package
-  has "$tag" "node $node_version npm $npm_version" && return
+  local tag=node:$node_version-$release-slim value="node $node_version npm $npm_version with licence"
+  local folder architecture package
+  has "$tag" "$value" && return
   folder=$(mktemp -d)
   mkdir -p "$folder/local/bin" "$folder/local/lib/node_modules"
   for architecture in "${architectures[@]}"; do
@@ -78,6 +79,7 @@ node_image() {
     npm install --silent --no-save --no-audit --no-fund --ignore-scripts --force --prefix "$folder/fetched" \
       "$package@$node_version" "npm@$npm_version"
     install -m 755 "$folder/fetched/node_modules/$package/bin/node" "$folder/node-$architecture"
+    install -m 644 "$folder/fetched/node_modules/$package/LICENSE" "$folder/local/LICENSE"
   done
   cp -r "$folder/fetched/node_modules/npm" "$folder/local/lib/node_modules/npm"
   rm -rf "$folder/fetched"
@@ -105,7 +107,7 @@ ENV NODE_VERSION=$node_version
 ENTRYPOINT ["docker-entrypoint.sh"]
 CMD ["node"]
 DOCKERFILE
-  build "$tag" "node $node_version npm $npm_version" "$folder"
+  build "$tag" "$value" "$folder"
 }
 
 debian

@@ -184,10 +184,22 @@ describe("what cannot be audited ends with 3 and says why", () => {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const address = z.object({ port: z.number() }).parse(server.address());
     const engine = `tcp://127.0.0.1:${address.port}`;
-    expect(await run({ name: "gone", engine })).toMatchObject({ code: 3, progress: /has no image gone/ });
-    expect(await run({ name: "other", engine })).toMatchObject({ code: 3, progress: /answered 500: broken/ });
-    expect(await run({ name: "cut", engine })).toMatchObject({ code: 3, progress: /damaged/ });
-    expect(await run({ name: "ours:1/x", engine })).toMatchObject({ code: 0, told: /^ours:1\/x: clean/ });
+    expect(await run({ name: "gone", engine })).toMatchObject({
+      code: 3,
+      progress: expect.stringMatching(/has no image gone/),
+    });
+    expect(await run({ name: "other", engine })).toMatchObject({
+      code: 3,
+      progress: expect.stringMatching(/answered 500: broken/),
+    });
+    expect(await run({ name: "cut", engine })).toMatchObject({
+      code: 3,
+      progress: expect.stringMatching(/damaged/),
+    });
+    expect(await run({ name: "ours:1/x", engine })).toMatchObject({
+      code: 0,
+      told: expect.stringMatching(/^ours:1\/x: clean/),
+    });
   });
 });
 
@@ -203,8 +215,18 @@ test("the built program does the same, whatever else is set; without a name it e
       said,
     };
   };
-  expect(await audit(["--input", clean])).toMatchObject({ code: 0, told: /: clean\n/ });
-  expect(await audit(["--input", "-"], planted)).toMatchObject({ code: 1, told: /setuid/ });
-  expect(await audit([])).toMatchObject({ code: 2, told: "", said: /name an image/ });
-  expect(await audit(["absent"])).toMatchObject({ code: 3, told: "", said: /no container engine answers/ });
+  expect(await audit(["--input", clean])).toMatchObject({
+    code: 0,
+    told: expect.stringMatching(/: clean\n/),
+  });
+  expect(await audit(["--input", "-"], planted)).toMatchObject({
+    code: 1,
+    told: expect.stringMatching(/setuid/),
+  });
+  expect(await audit([])).toMatchObject({ code: 2, told: "", said: expect.stringMatching(/name an image/) });
+  expect(await audit(["absent"])).toMatchObject({
+    code: 3,
+    told: "",
+    said: expect.stringMatching(/no container engine answers/),
+  });
 });
