@@ -6,6 +6,7 @@ import { openArchive } from "./archive.ts";
 import type { AuditPolicy } from "./audit-policy.ts";
 import { type ByteKind, HEAD_BYTES, toByteKind } from "./byte-kind.ts";
 import { peek } from "./byte-window.ts";
+import { EmbeddedSearch } from "./embedded-packages.ts";
 import type { Finding } from "./finding.ts";
 import { findByDigest, findByPackage, findByPath, SignatureSearch } from "./proprietary-rule.ts";
 import { SecretSearch } from "./secret-scan.ts";
@@ -20,6 +21,8 @@ export type Content = {
   readonly sha256: string;
   readonly bytes: number;
   readonly kind: ByteKind;
+  /** Names of npm packages inside it, where it is a bundle. */
+  readonly embeds: readonly string[];
   /** The whole content, where it was asked for and is not too long. */
   readonly kept?: Buffer;
 };
@@ -56,6 +59,7 @@ export class ContentExaminer {
     const hash = createHash("sha256");
     const signatures = new SignatureSearch(this.#policy.programs);
     const secrets = kind === "text" ? new SecretSearch(place.path) : undefined;
+    const embedded = kind === "text" ? new EmbeddedSearch() : undefined;
     await using inner = this.#openInner(kind, place);
     const kept: Buffer[] = [];
     let bytes = 0;
@@ -64,6 +68,7 @@ export class ContentExaminer {
       hash.update(chunk);
       signatures.add(chunk);
       if (bytes <= keepBytes) kept.push(Buffer.from(chunk));
+      embedded?.add(chunk);
       await secrets?.add(chunk);
       await inner?.write(chunk);
     }
@@ -72,7 +77,12 @@ export class ContentExaminer {
     this.#judge(place, kind, sha256, signatures);
     for (const { rule, line } of (await secrets?.toPlaces()) ?? [])
       this.#tell("credential", place.path, `${rule}, line ${line}`);
-    return { sha256, bytes, kind, ...(bytes <= keepBytes ? { kept: Buffer.concat(kept) } : {}) };
+    const embeds = embedded?.toNames() ?? [];
+    for (const name of embeds) {
+      const reason = findByPackage(this.#policy.programs, name);
+      if (reason !== undefined) this.#tell("proprietary-program", place.path, `contains ${reason}`);
+    }
+    return { sha256, bytes, kind, embeds, ...(bytes <= keepBytes ? { kept: Buffer.concat(kept) } : {}) };
   }
 
   #judge(

@@ -8,7 +8,7 @@ import { findDebianPackages } from "./debian-packages.ts";
 import { type Finding, toDistinct } from "./finding.ts";
 import { type Image, listImages } from "./image-list.ts";
 import { MergedTree } from "./merged-tree.ts";
-import { findNpmPackages } from "./npm-packages.ts";
+import { findEmbedded, findNpmPackages } from "./npm-packages.ts";
 import { readSavedImage, type SavedParts } from "./saved-image.ts";
 import type { Inventory } from "./sbom.ts";
 import { findSecrets } from "./secret-scan.ts";
@@ -72,7 +72,7 @@ async function auditOne(
   const debian = findDebianPackages(image, tree, report);
   const { packages: npm, lists } = findNpmPackages(image, tree, policy, report);
   const programs = checkCodeOwners(image, tree, lists, policy, report);
-  return { image, npm, debian, programs };
+  return { image, npm, embedded: findEmbedded(tree, lists), debian, programs };
 }
 
 /** Texts beside the configurations: manifests, and what a builder attests, build arguments among it. */

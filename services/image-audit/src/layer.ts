@@ -18,6 +18,8 @@ export type FileEntry = {
   readonly bytes: number;
   readonly content: ByteKind;
   readonly modifiedAt: number;
+  /** Names of npm packages inside it, where it is a bundle. */
+  readonly embeds: readonly string[];
 };
 
 export type LayerEntry =
@@ -88,7 +90,7 @@ class LayerReader {
 
   async #takeFile(path: string, { mode, mtime }: Header, content: AsyncIterable<Uint8Array>): Promise<void> {
     const keep = KEPT.test(path) ? KEPT_BYTES : 0;
-    const { sha256, bytes, kind, kept } = await this.#examiner.examine(
+    const { sha256, bytes, kind, embeds, kept } = await this.#examiner.examine(
       content,
       path,
       (mode & 0o111) !== 0,
@@ -100,7 +102,7 @@ class LayerReader {
       this.#tell("setuid", path, `mode ${(mode & 0o7777).toString(8).padStart(4, "0")}`);
     this.#caches.add(path, bytes);
     const modifiedAt = mtime.getTime();
-    this.#entries.set(path, { kind: "file", sha256, bytes, content: kind, modifiedAt });
+    this.#entries.set(path, { kind: "file", sha256, bytes, content: kind, modifiedAt, embeds });
   }
 
   toFacts(): Omit<Layer, "name" | "diffId"> {

@@ -55,6 +55,23 @@ export function findNpmPackages(
   return { packages: [...packages.values()], lists };
 }
 
+export type EmbeddedPackage = { readonly name: string; readonly path: string };
+
+/** What others' bundles contain besides: our own are told by their lists. The same name in one package is told once. */
+export function findEmbedded(tree: MergedTree, lists: readonly FoundList[]): EmbeddedPackage[] {
+  const listed = new Set(
+    lists.flatMap(({ directory, list }) => list.files.map(({ path }) => posix.join(directory, path))),
+  );
+  const found = new Map<string, EmbeddedPackage>();
+  for (const path of tree.paths()) {
+    const entry = tree.get(path)?.entry;
+    if (entry?.kind !== "file" || listed.has(path)) continue;
+    const holder = toPackageDirectory(path) ?? path;
+    for (const name of entry.embeds) found.set(`${name} ${holder}`, { name, path: holder });
+  }
+  return [...found.values()];
+}
+
 /** The package that a path lies in directly: `…/node_modules/name` or `…/node_modules/@scope/name`. */
 export function toPackageDirectory(path: string): string | undefined {
   return /^(.*\/node_modules\/(?:@[^/]+\/)?[^@./][^/]*)\//.exec(path)?.[1];

@@ -13,12 +13,13 @@ export function toReport(audit: ImageAudit, subject: string, version: string, no
     auditedAt: now.toISOString(),
     subject,
     clean: findings.length === 0,
-    images: inventories.map(({ image, npm, debian, programs }) => ({
+    images: inventories.map(({ image, npm, embedded, debian, programs }) => ({
       id: image.id,
       references: image.references,
       platform: image.platform,
       layers: image.layers.map(({ name, diffId, bytes }) => ({ name, diffId, bytes })),
       npmPackages: npm,
+      embeddedPackages: embedded,
       debianPackages: debian,
       programs,
     })),
@@ -41,6 +42,7 @@ export function toText(report: Report): string {
     const own = findings.filter((finding) => finding.rule === rule);
     if (own.length > 0) lines.push("", `${rule}: ${meaning}`, ...own.map(toLine));
   }
+  lines.push(...toEmbeddedLines(images.flatMap(({ embeddedPackages }) => embeddedPackages)));
   if (accepted.length > 0)
     lines.push("", "Accepted:", ...accepted.flatMap((item) => [toLine(item), `      because ${item.why}`]));
   if (unusedExceptions.length > 0)
@@ -55,6 +57,21 @@ export function toText(report: Report): string {
 function toLine({ path, detail, layer, deleted }: ImageAudit["findings"][number]): string {
   const place = layer === "" ? "" : ` [${layer.slice(0, 19)}${deleted ? ", deleted in a later layer" : ""}]`;
   return `  ${path}: ${detail}${place}`;
+}
+
+/** No finding, since a mark tells a name only; but what is not proven is said. */
+function toEmbeddedLines(embedded: readonly { name: string; path: string }[]): string[] {
+  const holders = [...new Set(embedded.map(({ path }) => path))];
+  if (holders.length === 0) return [];
+  const lines = holders.map((holder) => {
+    const names = new Set(embedded.filter(({ path }) => path === holder).map(({ name }) => name));
+    return `  ${holder}: ${names.size}`;
+  });
+  return [
+    "",
+    "Packages inside others' bundles (in the bill of materials by name; licences not told):",
+    ...lines,
+  ];
 }
 
 function toMegabytes(bytes: number): string {

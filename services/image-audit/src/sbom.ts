@@ -21,11 +21,13 @@ import { PackageURL } from "packageurl-js";
 import type { KnownProgram } from "./code-owners.ts";
 import type { DebianPackage } from "./debian-packages.ts";
 import type { Image } from "./image-list.ts";
-import type { NpmPackage } from "./npm-packages.ts";
+import type { EmbeddedPackage, NpmPackage } from "./npm-packages.ts";
 
 export type Inventory = {
   readonly image: Image;
   readonly npm: readonly NpmPackage[];
+  /** Inside others' bundles: neither version nor licence is told there. */
+  readonly embedded: readonly EmbeddedPackage[];
   readonly debian: readonly DebianPackage[];
   readonly programs: readonly KnownProgram[];
 };
@@ -34,7 +36,11 @@ const HASH_NOTE =
   "SHA-256 of a package: over the sorted lines '<sha256>  <path>' of its files in the image, as sha256sum prints them";
 
 /** JSON of CycloneDX 1.6. `now` is when the audit was made. */
-export function toSbom({ image, npm, debian, programs }: Inventory, version: string, now: Date): string {
+export function toSbom(
+  { image, npm, embedded, debian, programs }: Inventory,
+  version: string,
+  now: Date,
+): string {
   const tool = new Component(ComponentType.Application, "pillion audit-image", { version });
   const subject = new Component(ComponentType.Container, image.references[0] ?? image.id, {
     version: image.config.config?.Labels?.["org.opencontainers.image.version"] ?? "unknown",
@@ -54,16 +60,33 @@ export function toSbom({ image, npm, debian, programs }: Inventory, version: str
     }),
   });
   for (const item of npm) bom.components.add(toNpmComponent(item));
+  for (const item of embedded) bom.components.add(toEmbeddedComponent(item));
   for (const item of debian) bom.components.add(toDebianComponent(item));
   for (const item of programs) bom.components.add(toProgramComponent(item));
   const serializer = new JsonSerializer(new JsonForm.Normalize.Factory(Spec1dot6));
   return `${serializer.serialize(bom, { sortLists: true, space: 2 })}\n`;
 }
 
+function toEmbeddedComponent({ name, path }: EmbeddedPackage): Component {
+  const [scope, own] = toScope(name);
+  const purl = new PackageURL("npm", scope, own, null, null, null).toString();
+  return new Component(ComponentType.Library, own, {
+    ...(scope === undefined ? {} : { group: scope }),
+    purl,
+    bomRef: `${purl}#in:${path}`,
+    properties: toProperties([["pillion:embedded-in", path]]),
+  });
+}
+
+function toScope(name: string): [scope: string | undefined, own: string] {
+  const at = name.indexOf("/");
+  return name.startsWith("@") && at > 0 ? [name.slice(0, at), name.slice(at + 1)] : [undefined, name];
+}
+
 function toNpmComponent({ name, version, licence, path, contentSha256 }: NpmPackage): Component {
-  const [scope, own] = name.startsWith("@") ? name.split("/") : [undefined, name];
-  const purl = new PackageURL("npm", scope, own ?? name, version, null, null).toString();
-  return new Component(ComponentType.Library, own ?? name, {
+  const [scope, own] = toScope(name);
+  const purl = new PackageURL("npm", scope, own, version, null, null).toString();
+  return new Component(ComponentType.Library, own, {
     ...(scope === undefined ? {} : { group: scope }),
     version,
     purl,

@@ -107,6 +107,21 @@ test("an exception covers its own rule and path only, is told with its reason, a
 });
 
 describe("S1.4 the bill of materials", () => {
+  test("is valid with packages inside others' bundles, which have neither version nor licence", async () => {
+    const content = 'var x=__commonJS({"node_modules/@a/within-it/i.js"(){}});';
+    const input = join(directory, "embedded.tar");
+    writeFileSync(
+      input,
+      await toDockerArchive(withPlanted([{ path: "/app/node_modules/left/dist/left.js", content }])),
+    );
+    const sbom = join(directory, "embedded.json");
+    const { code, told } = await run({ input, sbom });
+    expect([code, told]).toEqual([0, expect.stringContaining("\n  /app/node_modules/left: 1\n")]);
+    const written = readFileSync(sbom, "utf8");
+    expect(await new JsonStrictValidator(Version.v1dot6).validate(written)).toBeNull();
+    expect(written).toContain('"purl": "pkg:npm/%40a/within-it"');
+  });
+
   test("is valid CycloneDX and has every package with licence, digest and purl", async () => {
     const sbom = join(directory, "sbom.json");
     expect((await run({ input: clean, sbom })).code).toBe(0);

@@ -61,6 +61,29 @@ describe("S1.4 an npm package needs an allowed licence and its text", () => {
   });
 });
 
+describe("S1.5 what others bundle is known by its bundler's marks", () => {
+  const toBundle = (name: string) =>
+    `var x=__commonJS({"../node_modules/.pnpm/a@1/node_modules/${name}/i.js"(){}});`;
+
+  test("a proprietary package in a bundle is found, other packages stand in the inventory", async () => {
+    const files = ["one", "@a/two"].map((name, index) => ({
+      path: `/app/node_modules/left/dist/${index}.js`,
+      content: toBundle(name),
+    }));
+    const { findings, inventories } = await audit(await toDockerArchive(withPlanted(files)));
+    expect(findings).toEqual([]);
+    const path = "/app/node_modules/left";
+    expect(inventories[0]?.embedded).toEqual([
+      { name: "one", path },
+      { name: "@a/two", path },
+    ]);
+    const bad = { path: `${path}/dist/0.js`, content: toBundle("@anthropic-ai/claude-agent-sdk") };
+    expect(await findIn(withPlanted([bad]))).toEqual([
+      `proprietary-program ${bad.path}: contains claude-code, by the package name @anthropic-ai/claude-agent-sdk`,
+    ]);
+  });
+});
+
 describe("code of unknown origin is found", () => {
   test("a program, and a script outside of every package", async () => {
     const planted = [
