@@ -134,6 +134,44 @@ describe("run", () => {
   });
 });
 
+describe("audit-image", () => {
+  const NOTHING = { input: undefined, json: undefined, sbom: undefined, report: undefined };
+
+  test("takes a name, or a saved image from a file or stdin, and paths relative to where it is called", () => {
+    const elsewhere = { engine: undefined, configDir: undefined };
+    expect(parse(["audit-image", "ours:1"])).toEqual({
+      command: "audit-image",
+      options: { name: "ours:1", ...NOTHING, ...elsewhere },
+    });
+    expect(parse(["audit-image", "--input", "-"], false)).toMatchObject({ options: { input: "-" } });
+    const flags = ["--input", "i.tar", "--json", "j", "--sbom", "s", "--report", "/r"];
+    expect(parse(["audit-image", ...flags, "--docker-host", "tcp://h:1", "--config-dir", "c"])).toEqual({
+      command: "audit-image",
+      options: {
+        name: undefined,
+        input: "/home/ada/i.tar",
+        json: "/home/ada/j",
+        sbom: "/home/ada/s",
+        report: "/r",
+        engine: "tcp://h:1",
+        configDir: "/home/ada/c",
+      },
+    });
+  });
+
+  test.each([
+    [["audit-image"], /name an image, or give a saved one/],
+    [["audit-image", ""], /a name or file is empty/],
+    [["audit-image", "x", "--json", ""], /a name or file is empty/],
+    [["audit-image", "--input", "-"], /needs a saved image on stdin/],
+    [["audit-image", "x", "y"], /too many arguments/],
+    [["audit-image", "x", "--jsno", "y"], /unknown option/],
+  ])("%j is misuse", (argv, message) => {
+    const parsed = parse(argv);
+    expect(parsed.command === "usage-error" && parsed.text).toMatch(message);
+  });
+});
+
 describe("misuse is a usage error that says what to do", () => {
   test.each([
     [[], /Usage: pillion/],
