@@ -57,7 +57,7 @@ test("a clean image ends with 0 and says what was read", async () => {
   expect(told.split("\n").slice(0, 3)).toEqual([
     "ours: clean",
     expect.stringMatching(/^ {2}linux\/amd64 {2}sha256:[0-9a-f]{64} {2}planted:test$/),
-    expect.stringMatching(/^ {2}1 layers, 15 files, 0\.0 MB, 3 npm packages, 2 Debian packages, [\d.]+ s$/),
+    expect.stringMatching(/^ {2}1 layers, 16 files, 0\.0 MB, 3 npm packages, 2 Debian packages, [\d.]+ s$/),
   ]);
   expect(code).toBe(0);
 });

@@ -53,6 +53,8 @@ export const CLEAN: readonly PlantedFile[] = [
   toManifest("@scope/right", "Apache-2.0"),
   { ...toText("right"), path: "/app/node_modules/@scope/right/COPYING.txt" },
   { path: "/app/node_modules/left/dist/package.json", content: '{"type":"commonjs"}' },
+  // An example within a package is no package of the image.
+  { path: "/app/node_modules/left/examples/a/package.json", content: '{"name":"a","version":"1.0.0"}' },
   { path: "/app/node_modules/left/dist/left.js", content: "module.exports = 1;\n" },
   { path: "/app/bundle.mjs", content: BUNDLE },
   {
@@ -94,7 +96,12 @@ export function withPlanted(
 }
 
 export async function audit(saved: Buffer, policy: AuditPolicy = POLICY): Promise<ImageAudit> {
-  return await auditImage(Readable.from([saved]), policy, () => undefined);
+  return await auditImage(Readable.from(toChunks(saved)), policy, () => undefined);
+}
+
+/** As a file or a socket delivers it. */
+function* toChunks(bytes: Buffer): Generator<Buffer> {
+  for (let at = 0; at < bytes.length; at += 65_536) yield bytes.subarray(at, at + 65_536);
 }
 
 /** Rule, path and detail of each finding; layers are told by their digests, which say nothing to a reader. */

@@ -1,7 +1,10 @@
 // Planted programs, all dummies of our own: each is found however it is hidden, and the clean image has none.
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
+import { SignatureSearch } from "../src/proprietary-rule.ts";
 import { CLEAN_IMAGE, findIn, POLICY, withPlanted } from "./clean-image.ts";
 import { type PlantedFile, toTar, toZip } from "./saved-image-writer.ts";
 
@@ -63,6 +66,13 @@ describe("S1.5 a proprietary program is found", () => {
     ]);
   });
 
+  test("but not in the list of signatures itself, byte by byte as it was loaded", async () => {
+    const list = readFileSync(join(import.meta.dirname, "../../../config/proprietary.json"));
+    expect(await findIn(withPlanted([{ path: "/opt/config/list.json", content: list }]))).toEqual([]);
+    const changed = Buffer.concat([list, Buffer.from("\n")]);
+    expect(await findIn(withPlanted([{ path: "/opt/config/list.json", content: changed }]))).toHaveLength(1);
+  });
+
   test("by its digest", async () => {
     const sha256 = createHash("sha256").update(HARMLESS).digest("hex");
     const [first, ...rest] = POLICY.programs;
@@ -116,6 +126,19 @@ describe("S1.5 a proprietary program is found", () => {
   });
 });
 
+test("S1.5 a text is found however the file comes in pieces, and only when it is whole", () => {
+  const text = DUMMY.toString();
+  for (const length of [1, 7, 50, 1000]) {
+    const [whole, broken] = [new SignatureSearch(POLICY.programs), new SignatureSearch(POLICY.programs)];
+    for (let at = 0; at < text.length; at += length) {
+      whole.add(Buffer.from(text.slice(at, at + length)));
+      broken.add(Buffer.from(text.slice(at, at + length).replaceAll("r", "_")));
+    }
+    expect(whole.toReason()).toBe("claude-code, by its content");
+    expect(broken.toReason()).toBeUndefined();
+  }
+});
+
 describe("S1.5 a proprietary program is found inside an archive", () => {
   const inner = [{ path: "package/innocent.js", content: DUMMY }];
 
@@ -156,18 +179,20 @@ describe("S1.5 a proprietary program is found inside an archive", () => {
     ]);
   });
 
-  test("an archive that cannot be opened is told, not passed over: unknown kinds, broken ones, too deep ones", async () => {
+  test("an archive that cannot be opened is told, not passed over: unknown kinds, broken, locked and too deep ones", async () => {
     const deep = Array.from({ length: 9 }).reduce<Buffer>((content) => gzipSync(content), DUMMY);
     const found = await findIn(
       withPlanted([
         { path: "/x.xz", content: Buffer.from("fd377a585a000004", "hex") },
         { path: "/cut.gz", content: gzipSync(Buffer.alloc(100_000, "abc")).subarray(0, 60) },
         { path: "/deep", content: deep },
+        { path: "/locked.zip", content: toZip("a", HARMLESS, true) },
       ]),
     );
     expect(found).toEqual([
       "unread-content /cut.gz: unexpected end of file",
       "unread-content /deep!!!!!!!!: an archive 8 levels deep",
+      expect.stringMatching(/^unread-content \/locked\.zip: ./),
       "unread-content /x.xz: an archive of a kind that the audit cannot open",
     ]);
   });

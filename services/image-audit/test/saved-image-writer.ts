@@ -46,9 +46,10 @@ export async function toTar(files: readonly PlantedFile[]): Promise<Buffer> {
 }
 
 /** A zip file whose one entry is stored as it is. */
-export function toZip(name: string, content: Buffer): Buffer {
+export function toZip(name: string, content: Buffer, encrypted = false): Buffer {
   const fields = Buffer.alloc(26); // version to extra length, alike in both headers
   fields.writeUInt16LE(20, 0);
+  fields.writeUInt16LE(encrypted ? 1 : 0, 2);
   fields.writeUInt32LE(crc32(content), 10);
   fields.writeUInt32LE(content.length, 14);
   fields.writeUInt32LE(content.length, 18);
