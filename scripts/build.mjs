@@ -83,7 +83,8 @@ async function buildGuard() {
     minify: true,
   });
   cpSync(join(root, "services/sidecar/src/sandboxes/local/init.sh"), join(staging, "product/guard/init.sh"));
-  cpSync(join(root, "docker/seccomp.json"), join(staging, "product/docker/seccomp.json"));
+  for (const name of ["seccomp.json", "seccomp-browser.json"])
+    cpSync(join(root, "docker", name), join(staging, "product/docker", name));
   return { metafile };
 }
 
@@ -163,7 +164,7 @@ function listPackages(modules) {
 }
 
 function isNeededAtRunTime(source) {
-  return !source.endsWith(".map") && !source.endsWith(".d.ts") && basename(source) !== "node_modules";
+  return !/\.(map|d\.ts|sh)$/.test(source) && basename(source) !== "node_modules";
 }
 
 /**

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Builds our images on the engine that is up (scripts/engine.sh): scripts/images.sh [target…]; without targets, those of the tests.
+# Builds our images on the engine that is up (scripts/engine.sh): scripts/images.sh [target…]; `all`, or nothing, is every target.
 # Where this machine's network needs a certificate authority of its own (NODE_EXTRA_CA_CERTS), the build gets it as a
 # secret: it is in no layer, and elsewhere it is not there. Two checkouts that share an engine keep apart by PILLION_IMAGE_PREFIX.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environment=$(scripts/engine.sh env)
 eval "$environment"
-[ $# -gt 0 ] || set -- base
+[ $# -gt 0 ] && [ "$1" != all ] || set -- base slim browser
 agent=${PILLION_IMAGE_PREFIX:-pillion}-agent
 authority=${NODE_EXTRA_CA_CERTS:-/dev/null}
 version=$(node -p 'require("./package.json").version')

@@ -7,10 +7,15 @@ if [ ! -d "$workspace" ]; then
   echo "agent: there is no directory $workspace; mount one" >&2
   exit 70
 fi
+# -w asks by the kernel's rules: owner, mode, access lists and a read-only mount.
 if [ ! -w "$workspace" ] && [ "${PILLION_READ_ONLY:-}" != 1 ]; then
   echo "agent: $workspace cannot be written to by uid $(id -u); change its owner, use --user, or set PILLION_READ_ONLY=1" >&2
   exit 71
 fi
+if [ $# -eq 0 ]; then
+  cd /
+  exec sleep infinity
+fi
 cd "$workspace"
-[ $# -gt 0 ] || set -- sleep infinity
+unset OLDPWD
 exec "$@"

@@ -1,12 +1,21 @@
 #!/bin/sh
 # Whether a run could work in this container now: Node, the workspace, and the harness that PILLION_HARNESS names (pi).
-set -eu
+# Stands in / meanwhile, for Node and Pi read what lies in their directory.
+set -u
 workspace=${PILLION_WORKSPACE:-/workspace}
-node -e 0 || { echo "node does not run" && exit 1; }
-[ -d "$workspace" ] || { echo "there is no $workspace" && exit 1; }
-[ -w "$workspace" ] || [ "${PILLION_READ_ONLY:-}" = 1 ] || { echo "$workspace cannot be written to" && exit 1; }
-case ${PILLION_HARNESS:-pi} in
-  pi) node /opt/pillion/pi/node_modules/@earendil-works/pi-coding-agent/dist/bundle/cli.js --version >/dev/null 2>&1 ||
-    { echo "pi does not run" && exit 1; } ;;
-  *) command -v "$PILLION_HARNESS" >/dev/null || { echo "$PILLION_HARNESS is not there" && exit 1; } ;;
+harness=${PILLION_HARNESS:-pi}
+fail() {
+  echo "$1"
+  exit 1
+}
+cd /
+[ "$(node -p '6 * 7' 2>/dev/null)" = 42 ] || fail "node does not run"
+[ -d "$workspace" ] || fail "there is no $workspace"
+[ -w "$workspace" ] || [ "${PILLION_READ_ONLY:-}" = 1 ] || fail "$workspace cannot be written to"
+case $harness in
+  pi) node /opt/pillion/pi/node_modules/@earendil-works/pi-coding-agent/dist/bundle/cli.js --version >/dev/null 2>&1 || fail "pi does not run" ;;
+  *) command -v "$harness" >/dev/null || fail "$harness is not there" ;;
 esac
+for part in guard/main.mjs extension/pillion.js; do
+  [ -r "/opt/pillion/$part" ] || fail "/opt/pillion/$part is not there"
+done

@@ -202,7 +202,7 @@ describe("S3.7 how a run ended in a container is told apart", () => {
 
   test("processes beyond the limit cannot be started, and the run goes on", async () => {
     const command =
-      "for i in $(seq 200); do sleep 5 & done 2>&1 | grep -c 'Resource temporarily unavailable'; echo over";
+      "for i in $(seq 200); do sleep 5 & done 2>&1 | grep -cE 'Resource temporarily unavailable|Cannot fork'; echo over";
     model.reset({ script: shell(command) });
     const sandbox = { memory: "256m", pids: 64 };
     const { run, events } = await runToEnd(
