@@ -42,7 +42,8 @@ RUN cd /opt/pillion/node && mkdir lib \
  && cp -L $(ldd bin/node | grep -o '/[^ ]*') lib/ \
  && patchelf --set-interpreter "/opt/pillion/node/lib/$(basename "$(patchelf --print-interpreter bin/node)")" \
       --force-rpath --set-rpath /opt/pillion/node/lib bin/node \
- && bin/node --version
+ && bin/node --version \
+ && mkdir -p /out/node/opt/pillion && mv /opt/pillion/node /out/node/opt/pillion/
 
 FROM ${DEBIAN_IMAGE} AS debian-base
 RUN apt-get update -qq \
@@ -104,14 +105,14 @@ HEALTHCHECK --interval=30s --timeout=10s --start-period=10s CMD ["agent-health"]
 # Layers by how often they change: Debian, Node, what the lock file pins, ours.
 FROM settings AS slim
 COPY --from=root-slim / /
-COPY --from=portable-node /opt/pillion/node /opt/pillion/node
+COPY --from=portable-node /out/node /
 COPY --from=build /out/pinned /
 COPY --from=build /out/ours /
 WORKDIR /workspace
 
 FROM settings AS browser
 COPY --from=root-browser / /
-COPY --from=portable-node /opt/pillion/node /opt/pillion/node
+COPY --from=portable-node /out/node /
 COPY --from=build /out/pinned /
 COPY --from=build /out/ours /
 WORKDIR /workspace
@@ -119,7 +120,7 @@ WORKDIR /workspace
 # Last, so that a build without a target makes it.
 FROM settings AS base
 COPY --from=root-base / /
-COPY --from=portable-node /opt/pillion/node /opt/pillion/node
+COPY --from=portable-node /out/node /
 COPY --from=build /out/pinned /
 COPY --from=build /out/ours /
 WORKDIR /workspace

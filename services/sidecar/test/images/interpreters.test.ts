@@ -78,8 +78,8 @@ function findBrokenScripts(target: Target, before = ":"): string[] {
 
 describe("S4.3 the default image", () => {
   test("has no interpreter but Node, neither by name nor by what is in the files", () => {
-    expect(findByName("base")).toEqual(["/usr/local/bin/node"]);
-    expect(findByContent("base")).toEqual(["/usr/local/bin/node"]);
+    expect(findByName("base")).toEqual(["/opt/pillion/node/bin/node", "/usr/local/bin/node"]);
+    expect(findByContent("base")).toEqual(["/opt/pillion/node/bin/node"]);
   });
 
   test("would be found out: slim's interpreters are seen, and so is one under another name", () => {
@@ -93,13 +93,13 @@ describe("S4.3 the default image", () => {
           "/usr/bin/python3",
           "/usr/bin/python3.11",
         ],
-        ...["/usr/bin/rbash", "/usr/local/bin/node"],
+        ...["/usr/bin/rbash", "/usr/local/bin/node", "/opt/pillion/node/bin/node"],
       ].toSorted(),
     );
     const planted =
       "mv /usr/bin/python3.11 /usr/bin/hidden; mv /usr/bin/bash /usr/bin/bash-free; mv /usr/bin/mawk /opt/tool";
     expect(findByContent("slim", planted)).toEqual(
-      ["/opt/tool", "/usr/bin/bash-free", "/usr/bin/hidden", "/usr/local/bin/node"].toSorted(),
+      ["/opt/tool", "/usr/bin/bash-free", "/usr/bin/hidden", "/opt/pillion/node/bin/node"].toSorted(),
     );
   });
 
