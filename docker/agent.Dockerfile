@@ -4,7 +4,7 @@
 ARG NODE_IMAGE=node:24.21.0-bookworm-slim
 ARG DEBIAN_IMAGE=debian:bookworm-slim
 # Debian's packages that no run needs, in the order of their removal.
-ARG UNNEEDED="apt adduser e2fsprogs init-system-helpers login passwd mount debconf liberror-perl perl perl-modules-* libperl5* \
+ARG UNNEEDED="apt adduser e2fsprogs init-system-helpers login passwd debconf liberror-perl perl perl-modules-* libperl5* \
 perl-base libapt-pkg* gpgv debian-archive-keyring logsave git-man"
 
 FROM ${NODE_IMAGE} AS build

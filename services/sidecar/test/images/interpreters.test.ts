@@ -28,7 +28,7 @@ const MARKS = [
   "AWKPATH",
   "WHINY_USERS",
   "MAWK",
-  "BASH_ENV",
+  "BASH_VERSINFO",
 ];
 MARKS.push("GUILE_LOAD_PATH", "BusyBox v", "ZDOTDIR", "PHPRC", "NODE_OPTIONS");
 
