@@ -34,7 +34,9 @@ RUN install -d /out/pinned/opt/pillion /out/pinned/usr/share/doc /out/ours/opt/p
  && install -m 755 docker/rootfs/agent-health.sh /out/ours/usr/local/bin/agent-health \
  && install -D -m 644 LICENSE /out/ours/usr/share/doc/pillion/copyright
 
-# Node with the C libraries that it needs beside it, so that it runs in images of any libc, or of none.
+# Node with the C libraries that it needs beside it, so that it runs in images of any libc, or of none. A run may not read
+# it, so the kernel closes its processes (the guard, the harness) to the run's other ones. Runtimes that must read what
+# they execute give the run this group (sandboxes/docker/container-spec.ts).
 FROM ${DEBIAN_IMAGE} AS portable-node
 RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends patchelf >/dev/null
 COPY --from=build /usr/local/bin/node /opt/pillion/node/bin/node
@@ -43,6 +45,7 @@ RUN cd /opt/pillion/node && mkdir lib \
  && patchelf --set-interpreter "/opt/pillion/node/lib/$(basename "$(patchelf --print-interpreter bin/node)")" \
       --force-rpath --set-rpath /opt/pillion/node/lib bin/node \
  && bin/node --version \
+ && chgrp 64220 bin/node && chmod 0751 bin/node \
  && mkdir -p /out/node/opt/pillion && mv /opt/pillion/node /out/node/opt/pillion/
 
 FROM ${DEBIAN_IMAGE} AS debian-base
