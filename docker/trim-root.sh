@@ -11,7 +11,7 @@ for pattern in "$@"; do
     }
   done
 done
-rm -rf "$log" /var/lib/apt /var/cache/* /var/log/* /etc/apt /root/.[!.]* /usr/share/man /usr/share/info /usr/share/locale /usr/share/lintian
+rm -rf "$log" /var/lib/apt /var/cache/* /var/log/* /etc/apt /usr/share/man /usr/share/info /usr/share/locale /usr/share/lintian
 # Licences are all that stays of the packages' pages.
 find /usr/share/doc -mindepth 2 ! -type d ! -name copyright -delete
 # git comes twice, and one of them is as good as a link.

@@ -44,8 +44,8 @@ export function checkBenchmark(tally: Tally): void {
       const plain = create(
         held,
         "run",
-        ["--detach", "--entrypoint", "bash"],
-        ["-c", "exec -a sshd sleep 600"],
+        ["--detach", "--entrypoint", "sh"],
+        ["-c", "ln -s /usr/bin/sleep /tmp/sshd; exec /tmp/sshd 600"],
       );
       docker(["exec", "--detach", "--user", "0", plain, "sleep", "600"]);
       const careless = create(held, "create", CARELESS, []);

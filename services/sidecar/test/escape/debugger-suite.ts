@@ -7,10 +7,10 @@ import { toScriptedRequest } from "../fakes/scripted-request.ts";
 import { toResults } from "../fakes/tool-results.ts";
 import type { Tally } from "./tally.ts";
 
-/** What a shell of a run does: signals the guard, then the harness, and last a Node of its own, whose debugger it finds. */
+/** What a shell of a run does: signals the guard, then the harness, and last a Node of its own, whose debugger it finds (port 9229, listening). */
 const COMMAND = `
   look() { for i in $(seq 20); do
-    if (exec 3<>/dev/tcp/127.0.0.1/9229) 2>/dev/null; then echo "$1 open"; return; fi; sleep 0.05
+    if grep -q ":240D 00000000:0000 0A" /proc/net/tcp; then echo "$1 open"; return; fi; sleep 0.05
   done; echo "$1 closed"; }
   guard=$(sed -n "s/^PPid:[^0-9]*//p" /proc/$PPID/status)
   tr "\\0" " " </proc/$guard/cmdline | grep -o "guard/main.mjs"

@@ -51,7 +51,7 @@ export function openFiles(count: number): string {
 }
 
 export function tryShell(command: string): string {
-  const { status } = process.getBuiltinModule("node:child_process").spawnSync("bash", ["-c", command]);
+  const { status } = process.getBuiltinModule("node:child_process").spawnSync("sh", ["-c", command]);
   return status === 0 ? "ok" : "refused";
 }
 
