@@ -218,6 +218,11 @@ export const SettingTable = z.object({
     default: "8s",
     description: "How long runs may go on after a stop was asked for, before they are ended.",
   }),
+  sweepMs: durationMs("100ms", "1h").register(metas, {
+    kind: "duration",
+    default: "1m",
+    description: "How often the container engine is searched for what ended runs have left there.",
+  }),
   privateTargets: list(origin()).register(metas, {
     kind: "text",
     list: true,

@@ -1,5 +1,4 @@
 /** Composition root: settings in, a running sidecar out that closes whole. Nothing below knows how it was put together. */
-import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import type { Capabilities } from "#contract/capabilities";
@@ -10,9 +9,11 @@ import { PiHarness } from "./harnesses/pi/pi-harness.ts";
 import { createCallerApp } from "./http/caller-app.ts";
 import { openSandboxDoor } from "./http/sandbox-door.ts";
 import { type Listening, listen } from "./http/server.ts";
+import { readInstance } from "./instance.ts";
 import type { Fault } from "./kernel/fault.ts";
 import { findProductDir, readVersion } from "./product.ts";
 import { openJournal } from "./runs/journal.ts";
+import { openReaper } from "./runs/reaper.ts";
 import { recover } from "./runs/recovery.ts";
 import { redactTexts } from "./runs/redacted-texts.ts";
 import { ResultStore } from "./runs/result-store.ts";
@@ -28,6 +29,8 @@ import { forRun, type Log } from "./telemetry/log.ts";
 import { createRedactor, type Redactor } from "./telemetry/redaction.ts";
 
 const MAX_RESULT_BYTES = 256 * 1024 * 1024;
+/** More than a run may take from the end of its time until nothing of it is left. */
+const WIND_DOWN_MS = 5 * 60_000;
 
 export type SidecarOptions = {
   readonly settings: Settings;
@@ -94,6 +97,14 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
       forRun(log, runId).debug({ code, err: cause }, "why the run failed"),
     onCleanUpFailure: (runId, err) => forRun(log, runId).warn({ err }, "cleaning up after a run failed"),
   });
+  held.use(
+    openReaper({
+      everyMs: settings.sweepMs,
+      reap: () => places.reap(),
+      onReaped: (count) => log.warn({ count }, "removed what ended runs had left on the container engine"),
+      onFailure: (err) => log.warn({ err }, "what ended runs have left on the container engine is not known"),
+    }),
+  );
   const owned = held.move();
   const version = readVersion();
   return {
@@ -143,7 +154,7 @@ function toPlaces(settings: Settings, productDir: string): PlaceKind[] {
     home: settings.home,
     productDir,
     nodePath: process.execPath,
-    instance: createHash("sha256").update(settings.home).digest("hex").slice(0, 12),
+    instance: readInstance(settings.home),
   };
   const local = new LocalPlaces({
     ...common,
@@ -157,6 +168,7 @@ function toPlaces(settings: Settings, productDir: string): PlaceKind[] {
     limits: { cpus: settings.cpus, memoryBytes: settings.memory },
     instance: common.instance,
     version: readVersion(),
+    lifetimeMs: settings.wallMs + settings.prepareMs + WIND_DOWN_MS,
     seccompFile: toSeccompFile(productDir),
     openNetwork: settings.openNetwork,
   });

@@ -38,3 +38,17 @@ export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): P
     signal.removeEventListener("abort", onAbort);
   }
 }
+
+/** A signal that aborts with `late()` when `ms` have passed, or as `signal` does; disposing ends the timer. */
+export function openDeadline(
+  ms: number,
+  late: () => Fault,
+  signal: AbortSignal,
+): { readonly signal: AbortSignal } & Disposable {
+  const timeUp = new AbortController();
+  const timer = setTimeout(() => timeUp.abort(late()), ms);
+  return {
+    signal: AbortSignal.any([signal, timeUp.signal]),
+    [Symbol.dispose]: () => clearTimeout(timer),
+  };
+}

@@ -2,7 +2,7 @@
 import type { Run, Stop } from "#contract/run";
 import { Lease } from "../broker/broker.ts";
 import type { Harness, HarnessStop, OpenHarness, PromptEnd, StartedHarness } from "../harnesses/harness.ts";
-import { unlessAborted, within } from "../kernel/deadline.ts";
+import { openDeadline, unlessAborted, within } from "../kernel/deadline.ts";
 import { Fault, toFault } from "../kernel/fault.ts";
 import { openSandbox } from "../sandboxes/open-sandbox.ts";
 import { toReferenceFiles } from "../sandboxes/references.ts";
@@ -43,16 +43,16 @@ async function perform(run: ActiveRun, parts: ConductorParts): Promise<RunEnding
   using limits = new LimitWatch(parts.limits, (fault) => run.stop(fault));
   limits.start();
   using lease = openLease(run, limits);
-  const sandbox = await openSandbox(parts.place, parts.spec, parts.openDoor(lease), run.stopped);
+  using setUp = openDeadline(parts.prepareMs, () => toLateFault(run), run.stopped);
+  const sandbox = await openSandbox(parts.place, parts.spec, parts.openDoor(lease), setUp.signal);
   await run.noteSandbox(sandbox);
   let harness: StartedHarness | undefined;
   try {
-    const late = () => new Fault("harness_not_started", "The run could not be set up in time.");
     const starting = startHarness(run, sandbox, parts).then((started) => {
       harness = started;
       return prepare(run, sandbox, started, lease, parts);
     });
-    const open = await within(parts.prepareMs, Promise.race([starting, sandbox.lost]), late, run.stopped);
+    const open = await unlessAborted(Promise.race([starting, sandbox.lost]), setUp.signal);
     run.move("start");
     limits.touch(); // from here on silence counts; setting up has its own deadline
     const prompted = pump(run, open.prompt(toPrompt(run.request)), limits);
@@ -61,6 +61,13 @@ async function perform(run: ActiveRun, parts: ConductorParts): Promise<RunEnding
   } catch (thrown) {
     return toEnding(run, toFault(thrown), null, await windDown(run, sandbox, harness, parts));
   }
+}
+
+/** By how far it came: a run without a sandbox waits for the machine, one with a sandbox for its harness. */
+function toLateFault(run: ActiveRun): Fault {
+  if (run.sandbox === undefined)
+    return new Fault("sandbox_unavailable", "The sandbox could not be set up in time.", { retryable: true });
+  return new Fault("harness_not_started", "The run could not be set up in time.");
 }
 
 function openLease(run: ActiveRun, limits: LimitWatch): Lease {

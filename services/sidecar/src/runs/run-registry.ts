@@ -7,7 +7,7 @@ import type { Lease } from "../broker/broker.ts";
 import type { Harness } from "../harnesses/harness.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { unlessAborted, within } from "../kernel/deadline.ts";
-import { Fault } from "../kernel/fault.ts";
+import { Fault, toFault } from "../kernel/fault.ts";
 import type { PlaceList } from "../sandboxes/place-list.ts";
 import type { PlaceKind, SandboxSpec } from "../sandboxes/sandbox.ts";
 import { toSecretForms } from "../secret-forms.ts";
@@ -52,6 +52,8 @@ export type RegistryOptions = {
 type Waiting = { readonly run: ActiveRun; start(): void };
 
 const RETRY_AFTER_S = 5;
+/** Less than a probe's patience, so that it hears what is wrong. */
+const LOOK_MS = 700;
 const KEEP_MS = 60_000;
 /** Most time for a run that was told to stop, its results kept, until its end is written. */
 const END_MS = 90_000;
@@ -162,16 +164,21 @@ export class RunRegistry implements RunStore {
 
   async readiness(): Promise<Readiness> {
     const { journal, places } = this.#options;
-    const written = await journal.check().then(
-      () => ({ ok: true, detail: "can be written" }),
-      () => ({ ok: false, detail: "cannot be written" }),
-    );
-    await places.look();
-    const inForce = places.inForce;
+    const late = () => new Fault("sandbox_unavailable", "does not answer in time");
+    const [written, sandbox] = await Promise.all([
+      journal.check().then(
+        () => ({ ok: true, detail: "can be written" }),
+        () => ({ ok: false, detail: "cannot be written" }),
+      ),
+      within(LOOK_MS, places.look(), late).then(
+        () => ({ ok: places.inForce !== null, detail: places.inForce?.detail ?? "no sandbox can be had" }),
+        (error: unknown) => ({ ok: false, detail: toFault(error).message }),
+      ),
+    ]);
     const checks = {
       accepting: { ok: !this.#draining, detail: this.#draining ? "shutting down" : "accepting runs" },
       journal: written,
-      sandbox: { ok: inForce !== null, detail: inForce?.detail ?? "no sandbox can be had" },
+      sandbox,
     };
     return { ready: Object.values(checks).every(({ ok }) => ok), checks };
   }

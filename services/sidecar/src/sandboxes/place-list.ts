@@ -15,6 +15,7 @@ export class PlaceList {
   readonly #operatorKind: "auto" | SandboxKind;
   /** What `auto` means is settled at the start: an engine that goes away must not make runs weaker. */
   readonly #auto: "auto" | SandboxKind;
+  #looking: Promise<void> | undefined;
 
   private constructor(probed: readonly Probed[], operatorKind: "auto" | SandboxKind) {
     this.#probed = probed;
@@ -40,9 +41,11 @@ export class PlaceList {
 
   /** Asks again those whose engine may come and go. The kind that `auto` means stays what it was at the start. */
   async look(): Promise<void> {
-    for (const probed of this.#probed) {
-      if (probed.place.mayChange) probed.probe = await probed.place.probe();
-    }
+    // Many who ask at once share one look: an engine that hangs is not asked ever more.
+    this.#looking ??= this.#lookAgain().finally(() => {
+      this.#looking = undefined;
+    });
+    await this.#looking;
   }
 
   /** Throws sandbox_unavailable or image_missing for a kind that is not there, isolation_unavailable when none is. */
@@ -73,8 +76,20 @@ export class PlaceList {
     return found.reduce((sum, count) => sum + count, 0);
   }
 
+  /** Removes what runs have left that are over; for while the service runs. */
+  async reap(): Promise<number> {
+    const found = await Promise.all(this.#probed.map(({ place }) => place.reap?.() ?? 0));
+    return found.reduce((sum, count) => sum + count, 0);
+  }
+
   async close(): Promise<void> {
     await Promise.all(this.#probed.map(({ place }) => place.close?.()));
+  }
+
+  async #lookAgain(): Promise<void> {
+    for (const probed of this.#probed) {
+      if (probed.place.mayChange) probed.probe = await probed.place.probe();
+    }
   }
 
   #find(kind: "auto" | SandboxKind): { place: PlaceKind; probe: PlaceProbe } | undefined {

@@ -91,6 +91,8 @@ export interface PlaceKind {
   open(spec: SandboxSpec, signal: AbortSignal): Promise<Place>;
   /** Ends what a crashed earlier process of this instance left; resolves to how many it found. */
   sweep(): Promise<number>;
+  /** As `sweep`, but beside live runs, again and again; only of kinds that can leave something without a crash. */
+  reap?(): Promise<number>;
   /** Lets go what was kept for all runs; after the last one. Never throws. */
   close?(): Promise<void>;
 }

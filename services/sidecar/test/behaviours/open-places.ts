@@ -92,6 +92,7 @@ export function toDockerPlaces(instance: string, more: Partial<DockerPlacesOptio
     limits: { cpus: 4, memoryBytes: 2 * 1024 ** 3 },
     instance,
     version: "0.0.0",
+    lifetimeMs: 600_000,
     seccompFile: join(PRODUCT_DIR, "docker/seccomp.json"),
     ...more,
   });
@@ -154,6 +155,11 @@ export function readEngine(): { readonly [name: string]: string } {
 
 export function readEngineHost(): string {
   return readEngine().DOCKER_HOST ?? "";
+}
+
+/** Path of the client that `docker` calls. */
+export function findDockerClient(): string {
+  return execFileSync("bash", ["-c", "command -v docker"], { encoding: "utf8", env: readEngine() }).trim();
 }
 
 export function docker(args: readonly string[]): string {

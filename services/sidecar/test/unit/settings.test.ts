@@ -89,6 +89,7 @@ describe("defaults", () => {
       wallMs: 1_800_000,
       idleMs: 300_000,
       steps: 200,
+      sweepMs: 60_000,
       prepareMs: 30_000,
       requestBytes: 8_388_608,
       workspaceBytes: 1_073_741_824,

@@ -29,12 +29,12 @@ import {
 } from "./container-spec.ts";
 import { toPipe } from "./demultiplex.ts";
 import { Engine, type EngineFacts, type ImageFacts } from "./engine.ts";
+import { Leftovers } from "./leftovers.ts";
 import { ProductVolume } from "./product-volume.ts";
 import { findWeaker, toDockerReceipt, toWeakFault } from "./receipt.ts";
 
 const END_MS = 15_000;
 const STDERR_CHARS = 4_096;
-const EXPIRES_AFTER_S = 8 * 24 * 3600;
 const USER = { uid: 1000, gid: 1000 };
 
 export type DockerPlacesOptions = {
@@ -47,6 +47,8 @@ export type DockerPlacesOptions = {
   /** Names this instance in labels, so that a sweep never touches another's. */
   readonly instance: string;
   readonly version: string;
+  /** Longest time that a run may have a container, set-up and winding down included; for the label of expiry. */
+  readonly lifetimeMs: number;
   /** Directory with seccomp.json. */
   readonly seccompFile: string;
   /** The engine's network that `network: open` means; runs with it are refused where there is none. */
@@ -62,27 +64,33 @@ export class DockerPlaces implements PlaceKind {
   readonly #options: DockerPlacesOptions;
   readonly #engine: Engine;
   readonly #product: ProductVolume;
+  readonly #leftovers: Leftovers;
   readonly #seccomp: string;
   #facts: EngineFacts | undefined;
+  /** True once the engine was away: another may be there now. */
+  #isStale = false;
 
   constructor(options: DockerPlacesOptions) {
     this.#options = options;
     this.#engine = new Engine(options.host);
     this.#product = new ProductVolume(this.#engine, options.instance);
+    this.#leftovers = new Leftovers(this.#engine, options.instance);
     this.#seccomp = JSON.stringify(JSON.parse(readFileSync(options.seccompFile, "utf8")));
   }
 
   async probe(): Promise<PlaceProbe> {
     const { image, runtime } = this.#options;
     try {
-      if (this.#facts === undefined) this.#facts = await this.#engine.readFacts();
+      if (this.#facts === undefined || this.#isStale) this.#facts = await this.#engine.readFacts();
       else await this.#engine.ping();
+      this.#isStale = false;
       if (!this.#facts.runtimes.includes(runtime))
         throw new Fault("sandbox_unavailable", `The container engine does not have the runtime ${runtime}.`);
       await this.#engine.readImage(image);
       const detail = `containers of Docker ${this.#facts.version}, ${runtime}, image ${image}`;
       return { kind: "docker", available: true, isolated: true, detail, missing: [] };
     } catch (error) {
+      this.#isStale = true;
       const { message, code } = toFault(error);
       return { kind: "docker", available: false, isolated: false, detail: message, missing: [], code };
     }
@@ -100,11 +108,12 @@ export class DockerPlaces implements PlaceKind {
     const references = held.use(await openBoundReferences(spec.references));
     const user = bound === undefined ? USER : { uid: bound.uid, gid: bound.gid };
     const left = new AsyncDisposableStack(); // what the place owns once it is there
+    left.use(this.#leftovers.hold(spec.runId));
     try {
       const image = await this.#readImage(spec);
-      const volumes = [...(await this.#fillVolumes(spec, image, left)), ...image.product];
+      const volumes = [...(await this.#fillVolumes(spec, image, left, signal)), ...image.product];
       const asked = this.#toOptions(spec, image, user, volumes);
-      const container = await this.#engine.create(asked);
+      const container = await this.#engine.create(asked, signal);
       left.defer(() => this.#engine.remove(container));
       const place = await this.#begin(container, left, signal);
       const weaker = findWeaker(asked, place.inspected);
@@ -122,7 +131,9 @@ export class DockerPlaces implements PlaceKind {
       };
       return place;
     } catch (error) {
-      await left.disposeAsync().catch(() => undefined); // the first cause is told; a sweep finds what stayed
+      // An answer may be lost and what was asked for be there all the same.
+      left.defer(() => this.#leftovers.clear(spec.runId));
+      await end(left).catch(() => undefined); // the first cause is told; a sweep finds what stayed
       throw error;
     }
   }
@@ -147,7 +158,7 @@ export class DockerPlaces implements PlaceKind {
       ...{ spec, limits: this.#clamp(spec), instance, version, runtime, user, volumes },
       ...{ image: image.id, imageEnv: image.env, seccomp: this.#seccomp },
       network: spec.network === "open" ? openNetwork : "none",
-      expiresS: Math.floor(Date.now() / 1000) + EXPIRES_AFTER_S,
+      expiresS: Math.ceil((Date.now() + this.#options.lifetimeMs) / 1000),
     });
   }
 
@@ -156,15 +167,16 @@ export class DockerPlaces implements PlaceKind {
     spec: SandboxSpec,
     { id: image }: ImageFacts,
     left: AsyncDisposableStack,
+    signal: AbortSignal,
   ): Promise<VolumeMount[]> {
     const { instance } = this.#options;
     const labels = { [LABELS.instance]: instance, [LABELS.run]: spec.runId };
     const name = toContainerName(instance, spec.runId);
     const fill = async (target: string, suffix: string, tar: Readable): Promise<VolumeMount> => {
       const volume = `${name}${suffix}`;
-      await this.#engine.createVolume(volume, labels);
+      await this.#engine.createVolume(volume, labels, signal);
       left.defer(() => this.#engine.removeVolume(volume));
-      await this.#engine.fillVolume({ name: volume, image, labels, target }, tar);
+      await this.#engine.fillVolume({ name: volume, image, labels, target }, tar, signal);
       return { volume, target };
     };
     const files = toReferenceFiles(spec.references);
@@ -190,14 +202,15 @@ export class DockerPlaces implements PlaceKind {
     ];
   }
 
+  /** An engine that is not there at the start is looked at later, by `reap`. */
   async sweep(): Promise<number> {
-    if (this.#facts === undefined) return 0;
-    await this.#product.sweep();
-    const label = `${LABELS.instance}=${this.#options.instance}`;
-    const left = await this.#engine.listContainers(label);
-    await Promise.all(left.map((container) => this.#engine.remove(container)));
-    for (const name of await this.#engine.listVolumes(label)) await this.#engine.removeVolume(name);
-    return left.length;
+    if (this.#facts === undefined || this.#isStale) return 0;
+    await this.#product.sweep().catch(() => undefined);
+    return this.#leftovers.sweep().catch(() => 0);
+  }
+
+  async reap(): Promise<number> {
+    return this.#facts === undefined ? 0 : this.#leftovers.sweep();
   }
 
   close(): Promise<void> {
@@ -206,10 +219,10 @@ export class DockerPlaces implements PlaceKind {
 
   async #begin(container: Container, left: AsyncDisposableStack, signal: AbortSignal): Promise<DockerPlace> {
     signal.throwIfAborted();
-    const connection = await this.#engine.attach(container);
+    const connection = await this.#engine.attach(container, signal);
     try {
-      await this.#engine.start(container);
-      return new DockerPlace(connection, await this.#engine.inspect(container), left);
+      await this.#engine.start(container, signal);
+      return new DockerPlace(connection, await this.#engine.inspect(container, signal), left);
     } catch (error) {
       connection.destroy();
       throw error;
@@ -253,9 +266,14 @@ class DockerPlace implements Place {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.pipe.destroy();
-    const late = () => new Fault("sandbox_lost", "The run's container was not removed in time.");
-    await within(END_MS, this.#left.disposeAsync(), late);
+    await end(this.#left);
   }
+}
+
+/** Bounded; what takes longer goes on, and a sweep finds what stays. */
+async function end(left: AsyncDisposableStack): Promise<void> {
+  const late = () => new Fault("sandbox_lost", "The run's container was not removed in time.");
+  await within(END_MS, left.disposeAsync(), late);
 }
 
 /** gVisor numbers files in its own way, so what is mounted cannot be compared with what was checked. */

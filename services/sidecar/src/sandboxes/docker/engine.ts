@@ -1,14 +1,19 @@
 /** The few calls of a Docker engine that we make, each with its deadline and its named failure. The only file that loads dockerode. */
 import { existsSync } from "node:fs";
+import { Agent } from "node:http";
 import type { Duplex, Readable } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
 import type Docker from "dockerode";
 import type { Container, ContainerCreateOptions, ContainerInspectInfo } from "dockerode";
 import type { FailureCode } from "#contract/failure";
 import { within } from "../../kernel/deadline.ts";
 import { Fault } from "../../kernel/fault.ts";
 
-const PING_MS = 3_000;
+/** For the questions that tell whether the engine is there: callers wait for them. */
+const PROBE_MS = 3_000;
 const CALL_MS = 20_000;
+const GONE_MS = 10_000;
+const GONE_PAUSE_MS = 50;
 
 export type EngineFacts = {
   readonly version: string;
@@ -27,9 +32,24 @@ export type ImageFacts = {
   readonly volumes: readonly string[];
 };
 
+/** A container or volume as a list tells it. */
+export type Labelled = { readonly id: string; readonly labels: Readonly<Record<string, string>> };
+
+type CallBounds = {
+  readonly ms?: number;
+  /** Ends the wait for an answer early, with its reason. */
+  readonly signal?: AbortSignal | undefined;
+};
+
+/**
+ * A question that is not answered in time, or not wanted any more, takes its connection with it. What it asked for may
+ * still be done: whoever asks cleans up by label, not by what was answered.
+ */
 export class Engine {
   readonly #host: string;
   #client: Promise<Docker> | undefined;
+  /** For questions that dockerode takes no signal for: it drops a connection that is silent for so long. */
+  #prober: Promise<Docker> | undefined;
 
   /** `host` as in DOCKER_HOST: `unix:///path` or `tcp://name:port`. */
   constructor(host: string) {
@@ -38,8 +58,8 @@ export class Engine {
 
   /** Throws sandbox_unavailable when the engine does not answer. */
   async readFacts(): Promise<EngineFacts> {
-    const client = await this.#connect();
-    const info = await this.#call("info", client.info(), PING_MS);
+    const client = await this.#connectToProbe();
+    const info = await this.#call("info", () => client.info(), { ms: PROBE_MS });
     return {
       version: String(info.ServerVersion),
       cpus: Number(info.NCPU),
@@ -50,57 +70,72 @@ export class Engine {
 
   /** Throws sandbox_unavailable when the engine does not answer. */
   async ping(): Promise<void> {
-    const client = await this.#connect();
-    await this.#call("ping", client.ping(), PING_MS);
+    const client = await this.#connectToProbe();
+    await this.#call("ping", () => client.ping(), { ms: PROBE_MS });
   }
 
   /** An image that is there. Throws image_missing. */
   async readImage(name: string): Promise<ImageFacts> {
-    const client = await this.#connect();
-    const { Id, RepoDigests, Config } = await this.#call("inspect image", client.getImage(name).inspect());
+    const client = await this.#connectToProbe();
+    const ask = () => client.getImage(name).inspect();
+    const { Id, RepoDigests, Config } = await this.#call("inspect image", ask, { ms: PROBE_MS });
     const volumes = Object.keys(Config.Volumes ?? {});
     return { id: Id, digests: RepoDigests ?? [], env: Config.Env ?? [], volumes };
   }
 
-  async create(options: ContainerCreateOptions): Promise<Container> {
+  async create(options: ContainerCreateOptions, signal?: AbortSignal): Promise<Container> {
     const client = await this.#connect();
-    return this.#call("create", client.createContainer(options));
+    const ask = (abortSignal: AbortSignal) => client.createContainer({ ...options, abortSignal });
+    return this.#call("create", ask, { signal });
   }
 
   /** The container's three streams as one connection; open it before the start, so that nothing is lost. */
-  async attach(container: Container): Promise<Duplex> {
+  async attach(container: Container, signal?: AbortSignal): Promise<Duplex> {
     const options = { stream: true, stdin: true, stdout: true, stderr: true, hijack: true };
-    const connection = await this.#call("attach", container.attach(options));
-    return connection as Duplex; // dockerode's type says ReadWriteStream; it is the hijacked socket
-  }
-
-  async start(container: Container): Promise<void> {
-    await this.#call("start", container.start());
-  }
-
-  async inspect(container: Container): Promise<ContainerInspectInfo> {
-    return this.#call("inspect", container.inspect());
-  }
-
-  /** Ends it and everything in it; a container that is not there any more is fine. */
-  async remove(container: Container): Promise<void> {
-    await this.#call("remove", container.remove({ force: true, v: true })).catch(async (error: unknown) => {
-      if (!isStatus(error, 404, 409)) throw error;
-      // 409: its removal is going on already; it is over when it cannot be found.
-      await this.#waitUntilGone(container);
+    let isWanted = true;
+    const ask = async (abortSignal: AbortSignal): Promise<Duplex> => {
+      const connection = await container.attach({ ...options, abortSignal });
+      if (!isWanted) (connection as Duplex).destroy(); // it came while the wait for it was given up
+      return connection as Duplex; // dockerode's type says ReadWriteStream; it is the hijacked socket
+    };
+    return this.#call("attach", ask, { signal }).catch((error: unknown) => {
+      isWanted = false;
+      throw error;
     });
   }
 
-  async listContainers(label: string): Promise<Container[]> {
-    const client = await this.#connect();
-    const filters = { label: [label] };
-    const found = await this.#call("list", client.listContainers({ all: true, filters }));
-    return found.map(({ Id }) => client.getContainer(Id));
+  async start(container: Container, signal?: AbortSignal): Promise<void> {
+    await this.#call("start", (abortSignal) => container.start({ abortSignal }), { signal });
   }
 
-  async createVolume(name: string, labels: Record<string, string>): Promise<void> {
+  async inspect(container: Container, signal?: AbortSignal): Promise<ContainerInspectInfo> {
+    return this.#call("inspect", (abortSignal) => container.inspect({ abortSignal }), { signal });
+  }
+
+  /** Ends it and everything in it; a container that is not there any more is fine. */
+  async remove(container: Container | string): Promise<void> {
     const client = await this.#connect();
-    await this.#call("create volume", client.createVolume({ Name: name, Labels: labels }));
+    const gone = typeof container === "string" ? client.getContainer(container) : container;
+    const ask = (abortSignal: AbortSignal) => gone.remove({ force: true, v: true, abortSignal });
+    await this.#call("remove", ask).catch(async (error: unknown) => {
+      if (isStatus(error, 404)) return;
+      if (!isStatus(error, 409)) throw error;
+      await this.#waitUntilGone(gone); // its removal is going on already
+    });
+  }
+
+  async listContainers(label: string): Promise<Labelled[]> {
+    const client = await this.#connect();
+    const options = { all: true, filters: { label: [label] } };
+    const ask = (abortSignal: AbortSignal) => client.listContainers({ ...options, abortSignal });
+    return (await this.#call("list", ask)).map(({ Id, Labels }) => ({ id: Id, labels: Labels ?? {} }));
+  }
+
+  async createVolume(name: string, labels: Record<string, string>, signal?: AbortSignal): Promise<void> {
+    const client = await this.#connect();
+    const ask = (abortSignal: AbortSignal) =>
+      client.createVolume({ Name: name, Labels: labels, abortSignal });
+    await this.#call("create volume", ask, { signal });
   }
 
   /** Puts a tar into a volume by way of a container that is never started. */
@@ -112,72 +147,106 @@ export class Engine {
       readonly target: string;
     },
     tar: Readable,
+    signal?: AbortSignal,
   ): Promise<void> {
-    const container = await this.create({
+    const options = {
       Image: to.image,
       Labels: to.labels,
-      HostConfig: { NetworkMode: "none", Mounts: [{ Type: "volume", Source: to.name, Target: to.target }] },
-    });
+      HostConfig: {
+        NetworkMode: "none",
+        Mounts: [{ Type: "volume" as const, Source: to.name, Target: to.target }],
+      },
+    };
+    const container = await this.create(options, signal);
     try {
-      await this.#call("fill", container.putArchive(tar, { path: to.target }));
+      const ask = (abortSignal: AbortSignal) => container.putArchive(tar, { path: to.target, abortSignal });
+      await this.#call("fill", ask, { signal });
     } finally {
+      tar.destroy();
       await this.remove(container);
     }
   }
 
   async removeVolume(name: string): Promise<void> {
     const client = await this.#connect();
-    await this.#call("remove volume", client.getVolume(name).remove()).catch((error: unknown) => {
+    const ask = (abortSignal: AbortSignal) => client.getVolume(name).remove({ abortSignal });
+    await this.#call("remove volume", ask).catch((error: unknown) => {
       if (!isStatus(error, 404)) throw error;
     });
   }
 
-  async listVolumes(label: string): Promise<string[]> {
+  async listVolumes(label: string): Promise<Labelled[]> {
     const client = await this.#connect();
-    const { Volumes } = await this.#call(
-      "list volumes",
-      client.listVolumes({ filters: JSON.stringify({ label: [label] }) }),
-    );
-    return (Volumes ?? []).map(({ Name }) => Name);
+    const filters = JSON.stringify({ label: [label] });
+    const ask = (abortSignal: AbortSignal) => client.listVolumes({ filters, abortSignal });
+    const { Volumes } = await this.#call("list volumes", ask);
+    return (Volumes ?? []).map(({ Name, Labels }) => ({ id: Name, labels: Labels ?? {} }));
   }
 
-  async #call<T>(what: string, work: Promise<T>, ms = CALL_MS): Promise<T> {
+  async #call<T>(
+    what: string,
+    ask: (abortSignal: AbortSignal) => Promise<T>,
+    { ms = CALL_MS, signal }: CallBounds = {},
+  ): Promise<T> {
     const late = () =>
-      new Fault("sandbox_unavailable", `The container engine did not answer "${what}" in time.`);
+      new Fault("sandbox_unavailable", `The container engine did not answer "${what}" in time.`, {
+        retryable: true,
+      });
+    signal?.throwIfAborted();
+    const asking = new AbortController();
     try {
-      return await within(ms, work, late);
+      return await within(ms, ask(asking.signal), late, signal);
     } catch (error) {
+      asking.abort(); // the connection goes with the question
       throw toEngineFault(what, error);
     }
   }
 
   async #waitUntilGone(container: Container): Promise<void> {
-    for (let round = 0; round < 100; round += 1) {
-      const isThere = await this.#call("inspect", container.inspect()).then(
-        () => true,
-        (error: unknown) => !isStatus(error, 404),
+    const untilMs = performance.now() + GONE_MS;
+    const ask = (abortSignal: AbortSignal) => container.inspect({ abortSignal });
+    while (performance.now() < untilMs) {
+      const isGone = await this.#call("inspect", ask, { ms: PROBE_MS }).then(
+        () => false,
+        (error: unknown) => isStatus(error, 404),
       );
-      if (!isThere) return;
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      if (isGone) return;
+      await delay(GONE_PAUSE_MS);
     }
     throw new Fault("sandbox_lost", "The run's container could not be removed.");
   }
 
-  /** dockerode is large, and many services never need it. */
-  async #connect(): Promise<Docker> {
+  #connect(): Promise<Docker> {
+    this.#client ??= loadClient(toConnection(this.#host));
+    return this.#check(this.#client);
+  }
+
+  #connectToProbe(): Promise<Docker> {
+    this.#prober ??= loadClient({ ...toConnection(this.#host), timeout: PROBE_MS });
+    return this.#check(this.#prober);
+  }
+
+  async #check(client: Promise<Docker>): Promise<Docker> {
     const socket = this.#host.startsWith("unix://") ? this.#host.slice("unix://".length) : undefined;
-    if (socket !== undefined && !existsSync(socket)) {
-      throw new Fault("sandbox_unavailable", "There is no container engine at the configured address.");
-    }
-    this.#client ??= import("dockerode").then(({ default: Client }) => new Client(toConnection(this.#host)));
-    return this.#client;
+    if (socket === undefined || existsSync(socket)) return client;
+    throw new Fault("sandbox_unavailable", "There is no container engine at the configured address.", {
+      retryable: true,
+    });
   }
 }
 
-function toConnection(host: string): Docker.DockerOptions {
-  if (host.startsWith("unix://")) return { socketPath: host.slice("unix://".length) };
+/** dockerode is large, and many services never need it. */
+async function loadClient(options: Docker.DockerOptions): Promise<Docker> {
+  const { default: Client } = await import("dockerode");
+  return new Client(options);
+}
+
+function toConnection(host: string): Docker.DockerOptions & { readonly agent: Agent } {
+  // A connection that was kept is dead after the engine's restart, and the first question on it would be lost.
+  const agent = new Agent({ keepAlive: false });
+  if (host.startsWith("unix://")) return { socketPath: host.slice("unix://".length), agent };
   const url = new URL(host.replace(/^tcp:/, "http:"));
-  return { protocol: "http", host: url.hostname, port: url.port || "2375" };
+  return { protocol: "http", host: url.hostname, port: url.port || "2375", agent };
 }
 
 function readStatus(error: unknown): number | undefined {
@@ -196,7 +265,9 @@ function toEngineFault(what: string, error: unknown): Fault {
   const status = readStatus(error);
   const text = error instanceof Error ? error.message : String(error);
   const [code, detail] = toCode(what, status, text);
-  return new Fault(code, detail, { cause: error });
+  // An engine that is gone or has failed may be back; what it refused, it refuses again.
+  const isPassing = code === "sandbox_unavailable" && (status === undefined || status >= 500);
+  return new Fault(code, detail, { cause: error, ...(isPassing ? { retryable: true } : {}) });
 }
 
 function toCode(what: string, status: number | undefined, text: string): [FailureCode, string] {
@@ -206,5 +277,7 @@ function toCode(what: string, status: number | undefined, text: string): [Failur
     return ["image_missing", "The sandbox image is not on the container engine."];
   if (/runtime/i.test(text) && /unknown|not found|invalid/i.test(text))
     return ["sandbox_unavailable", "The container engine does not have the wanted runtime."];
+  if (status === 409 && what === "create")
+    return ["sandbox_unavailable", "The container engine has another container of the run's name."];
   return ["sandbox_unavailable", `The container engine could not "${what}" (HTTP ${status}).`];
 }

@@ -30,9 +30,9 @@ export class ProductVolume {
 
   /** Removes those of this instance. Before any is made, or after the last run. */
   async sweep(): Promise<void> {
-    for (const name of await this.#engine.listVolumes(`${LABEL}=${this.#instance}`)) {
-      await this.#engine.removeVolume(name);
-    }
+    const label = `${LABEL}=${this.#instance}`;
+    for (const { id } of await this.#engine.listContainers(label)) await this.#engine.remove(id);
+    for (const { id } of await this.#engine.listVolumes(label)) await this.#engine.removeVolume(id);
   }
 
   /** An engine that is gone keeps them until the next start's sweep. */
