@@ -1,132 +1,31 @@
 import { randomBytes } from "node:crypto";
-import {
-  closeSync,
-  lstatSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  readSync,
-  rmSync,
-} from "node:fs";
+import { mkdtempSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { Run } from "#contract/run";
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
 import {
+  type Finding,
+  isIn,
+  type Needle,
+  scan,
+  scanFile,
+  scanMemory,
+  scanTree,
+  TEXT_FORMS,
+  toForms,
+  toNeedles,
+} from "../fakes/secret-scanner.ts";
+import {
   call,
   pickUidBase,
   readFamily,
-  type SeenProcess,
   type Starting,
   type StormService,
   startStormService,
   waitUntil,
 } from "../fakes/storm-service.ts";
-
-const CHUNK = 8 * 1024 * 1024;
-const MAX_FILE_BYTES = 64 * 1024 * 1024;
-
-/** A way to write a secret down, and every byte sequence that shows it. */
-type Needle = { readonly form: string; readonly bytes: Buffer };
-
-/** Found places as `where: form`. */
-type Finding = string;
-
-function toForms(secret: string): Record<string, string> {
-  return {
-    plain: secret,
-    base64: Buffer.from(secret).toString("base64"),
-    base64url: Buffer.from(secret).toString("base64url"),
-    hex: Buffer.from(secret).toString("hex"),
-    HEX: Buffer.from(secret).toString("hex").toUpperCase(),
-    url: encodeURIComponent(secret),
-    reversed: [...secret].reverse().join(""),
-  };
-}
-
-/** Base64 looks different at each of three offsets; only the characters that hold nothing but the secret are searched. */
-function toNeedles(secret: string): Needle[] {
-  const { base64: _, base64url: __, ...texts } = toForms(secret);
-  const needles = Object.entries(texts).map(([form, text]) => ({ form, bytes: Buffer.from(text) }));
-  needles.push({ form: "utf16", bytes: Buffer.from(secret, "utf16le") });
-  for (const form of ["base64", "base64url"] as const) {
-    for (const [offset, cut] of [0, 2, 3].entries()) {
-      const whole = Buffer.from("\0".repeat(offset) + secret)
-        .toString(form)
-        .replace(/=+$/, "");
-      const clean = Math.floor(((offset + secret.length) * 8) / 6);
-      needles.push({ form, bytes: Buffer.from(whole.slice(cut, clean)) });
-    }
-  }
-  return needles;
-}
-
-function scan(where: string, bytes: Buffer, needles: readonly Needle[]): Finding[] {
-  return needles.filter((needle) => bytes.includes(needle.bytes)).map(({ form }) => `${where}: ${form}`);
-}
-
-function scanFile(where: string, path: string, needles: readonly Needle[]): Finding[] {
-  return scan(where, readFileSync(path), needles);
-}
-
-/** Everything that can be read of a process's memory, its own or mapped. */
-function scanMemory(
-  { pid }: SeenProcess,
-  needles: readonly Needle[],
-): { bytes: number; findings: Finding[] } {
-  const overlap = Math.max(...needles.map(({ bytes }) => bytes.length));
-  const memory = openSync(`/proc/${pid}/mem`, "r");
-  const buffer = Buffer.alloc(CHUNK + overlap);
-  const findings = new Set<Finding>();
-  let bytes = 0;
-  try {
-    for (const line of readFileSync(`/proc/${pid}/maps`, "latin1").split("\n")) {
-      const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) r/.exec(line) ?? [];
-      if (from === undefined || to === undefined || /\[vvar|\[vsyscall/.test(line)) continue;
-      const end = Number.parseInt(to, 16);
-      for (let at = Number.parseInt(from, 16); at < end; at += CHUNK) {
-        const size = readAt(memory, buffer, at, Math.min(end - at, buffer.length));
-        bytes += Math.min(size, CHUNK);
-        for (const finding of scan("memory", buffer.subarray(0, size), needles)) findings.add(finding);
-      }
-    }
-  } finally {
-    closeSync(memory);
-  }
-  return { bytes, findings: [...findings] };
-}
-
-function readAt(file: number, buffer: Buffer, position: number, length: number): number {
-  try {
-    return readSync(file, buffer, 0, length, position);
-  } catch {
-    return 0; // a hole: nothing is mapped there
-  }
-}
-
-/** Names and contents of all files below, links as their targets. Devices and system directories are not entered. */
-function scanTree(
-  where: string,
-  directory: string,
-  needles: readonly Needle[],
-): { files: number; findings: Finding[] } {
-  const findings: Finding[] = [];
-  let files = 0;
-  for (const path of readdirSync(directory, { recursive: true, encoding: "utf8" })) {
-    const stat = lstatSync(join(directory, path), { throwIfNoEntry: false });
-    findings.push(...scan(`${where}, a name`, Buffer.from(path), needles));
-    if (stat?.isSymbolicLink()) {
-      findings.push(...scan(`${where}, a link`, Buffer.from(readlinkSync(join(directory, path))), needles));
-    }
-    if (!stat?.isFile() || stat.size > MAX_FILE_BYTES) continue;
-    files += 1;
-    findings.push(...scanFile(`${where}/${path}`, join(directory, path), needles));
-  }
-  return { files, findings };
-}
 
 type SandboxScan = { processes: string[]; memoryBytes: number; files: number; findings: Finding[] };
 
@@ -222,15 +121,6 @@ async function scanRemains(ids: readonly string[], needles: readonly Needle[]): 
   }
   return [...new Set(findings.map((finding) => finding.replace(/run_[0-9a-z]{26}/, "<run>")))].sort();
 }
-
-const isIn = (where: RegExp, findings: readonly Finding[]): string[] =>
-  [
-    ...new Set(
-      findings.filter((finding) => where.test(finding)).map((finding) => finding.split(": ").at(-1) ?? ""),
-    ),
-  ].sort();
-
-const TEXT_FORMS = Object.keys(toForms("")).sort();
 
 it("the scanner tells every form in a buffer, at every offset of base64 (control)", () => {
   const forms = Object.entries({ ...toForms(planted), utf16: planted });
