@@ -152,3 +152,28 @@ test("a sweep asks every kind, available or not, and adds up what they found", a
   expect(await places.sweep()).toBe(10);
   expect(kinds.map(({ sweeps }) => sweeps)).toEqual([1, 1, 1]);
 });
+
+test("while the service runs, only kinds that can leave something without a crash are searched", async () => {
+  const [docker, local] = [new Kind("docker"), new Kind("local", { left: 3 })];
+  const places = await PlaceList.probe([Object.assign(docker, { reap: async () => 4 }), local], "auto");
+  expect(await places.reap()).toBe(4);
+  expect([docker.sweeps, local.sweeps]).toEqual([0, 0]);
+});
+
+test("many who look at once share one look", async () => {
+  const docker = Object.assign(new Kind("docker"), { mayChange: true });
+  const places = await PlaceList.probe([docker], "auto");
+  let looks = 0;
+  const answer = Promise.withResolvers<void>();
+  docker.probe = async () => {
+    looks += 1;
+    await answer.promise;
+    return docker.facts;
+  };
+  const looking = [places.look(), places.look(), places.look()];
+  answer.resolve();
+  await Promise.all(looking);
+  expect(looks).toBe(1);
+  await places.look();
+  expect(looks).toBe(2);
+});
