@@ -28,7 +28,7 @@ export const FAILURES = {
   isolation_unavailable: { status: 503, retryable: false, title: "Isolation cannot be had on this machine" },
   image_missing: { status: 503, retryable: false, title: "The sandbox image is missing" },
   harness_unavailable: { status: 503, retryable: false, title: "The harness is not available" },
-  storage_full: { status: 507, retryable: true, title: "The journal cannot be written" },
+  storage_full: { status: 507, retryable: true, title: "There is no room left on a disk" },
   harness_not_started: { status: 502, retryable: true, title: "The harness did not start" },
   harness_crashed: { status: 502, retryable: true, title: "The harness ended unexpectedly" },
   harness_protocol: { status: 502, retryable: false, title: "The harness broke its protocol" },
