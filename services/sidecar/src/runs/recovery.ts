@@ -9,13 +9,15 @@ export type Recovered = { readonly lostRuns: number; readonly sweptProcesses: nu
 
 /** Sweeps first: a run is told to be over only when nothing of it can be alive. */
 export async function recover(journal: Journal, places: PlaceList): Promise<Recovered> {
-  const sweptProcesses = await places.sweep();
+  const { count: sweptProcesses, unseen } = await places.sweep();
   const open = await journal.readOpenRuns();
   for (const run of open) {
     const failure = toProblem(new Fault("lost", "The service ended while the run was going on."), {
       runId: run.id,
     });
-    const report = createLostReport(run, failure);
+    // A run that has no receipt yet may have been in any kind.
+    const isSeen = run.receipt === null ? unseen.length === 0 : !unseen.includes(run.receipt.kind);
+    const report = createLostReport(run, failure, isSeen);
     const log = new EventLog({ journal, runId: run.id, lastSeq: run.lastSeq, report: () => report });
     await log.append({
       type: "run.ended",

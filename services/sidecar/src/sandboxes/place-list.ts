@@ -8,6 +8,9 @@ const MEND =
   "user.max_user_namespaces), by installing util-linux, bash and perl, or, accepting runs without isolation, by " +
   "PILLION_ALLOW_UNISOLATED=true.";
 
+/** How many were found, and the kinds that could not be looked into. */
+export type Swept = { readonly count: number; readonly unseen: readonly SandboxKind[] };
+
 type Probed = { readonly place: PlaceKind; probe: PlaceProbe };
 
 export class PlaceList {
@@ -71,9 +74,13 @@ export class PlaceList {
     );
   }
 
-  async sweep(): Promise<number> {
-    const found = await Promise.all(this.#probed.map(({ place }) => place.sweep()));
-    return found.reduce((sum, count) => sum + count, 0);
+  async sweep(): Promise<Swept> {
+    const looks = this.#probed.map(async ({ place }) => ({ kind: place.kind, count: await place.sweep() }));
+    const found = await Promise.all(looks);
+    return {
+      count: found.reduce((sum, { count }) => sum + (count ?? 0), 0),
+      unseen: found.filter(({ count }) => count === null).map(({ kind }) => kind),
+    };
   }
 
   /** Removes what runs have left that are over; for while the service runs. */

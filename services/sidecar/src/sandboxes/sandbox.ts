@@ -89,8 +89,8 @@ export interface PlaceKind {
   admit?(spec: SandboxSpec): Promise<void>;
   /** Throws isolation_unavailable, sandbox_unavailable, forbidden. */
   open(spec: SandboxSpec, signal: AbortSignal): Promise<Place>;
-  /** Ends what a crashed earlier process of this instance left; resolves to how many it found. */
-  sweep(): Promise<number>;
+  /** Ends what a crashed earlier process of this instance left; resolves to how many it found, null where it could not look. */
+  sweep(): Promise<number | null>;
   /** As `sweep`, but beside live runs, again and again; only of kinds that can leave something without a crash. */
   reap?(): Promise<number>;
   /** Lets go what was kept for all runs; after the last one. Never throws. */

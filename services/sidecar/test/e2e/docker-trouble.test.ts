@@ -15,7 +15,7 @@ import {
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
 import { toRun, toScriptedRequest } from "../fakes/scripted-request.ts";
 
-const PREPARE_MS = 6_000;
+const PREPARE_MS = 10_000;
 /** Set-up and what may be tried to clean up after it. */
 const BOUND_MS = PREPARE_MS + 25_000;
 
@@ -293,6 +293,24 @@ describe("S3.2 an engine that is in trouble before there is a run", () => {
       await expectHealed();
     },
   );
+
+  test("leaves it open whether a run that was lost by a kill left anything, until it answers", async () => {
+    await using first = await openLiveService({ env: toEnv() });
+    model.reset({ script: [{ fail: "hang" }] });
+    const { id } = await toRun(await post(first, "/v1/runs", toScriptedRequest(model)));
+    await vi.waitFor(() => expect(model.requests).toHaveLength(1), 15_000);
+    first.kill("SIGKILL");
+    await first.ended;
+    proxy.trouble({ kind: "hang" });
+    await using next = await openLiveService({ env: toEnv({ PILLION_HOME: first.home }) });
+    expect(await getJson(next, `/v1/runs/${id}`)).toMatchObject({
+      outcome: "lost",
+      stop: { verified: false },
+    });
+    proxy.calm();
+    await vi.waitFor(async () => expect(await readReadiness(next)).toBe(200), 10_000);
+    await vi.waitFor(() => expect(findAll(first)).toEqual([]), 10_000);
+  });
 
   test("does not keep the service from starting, and runs are taken once it answers", async () => {
     proxy.trouble({ kind: "hang" });

@@ -203,10 +203,11 @@ export class DockerPlaces implements PlaceKind {
   }
 
   /** An engine that is not there at the start is looked at later, by `reap`. */
-  async sweep(): Promise<number> {
-    if (this.#facts === undefined || this.#isStale) return 0;
+  async sweep(): Promise<number | null> {
+    // Where no engine ever was, nothing of one can be left.
+    if (this.#facts === undefined || this.#isStale) return this.#engine.isThere() ? null : 0;
     await this.#product.sweep().catch(() => undefined);
-    return this.#leftovers.sweep().catch(() => 0);
+    return this.#leftovers.sweep().catch(() => null);
   }
 
   async reap(): Promise<number> {

@@ -56,6 +56,11 @@ export class Engine {
     this.#host = host;
   }
 
+  /** False where its socket does not exist; whether it answers is another question. */
+  isThere(): boolean {
+    return !this.#host.startsWith("unix://") || existsSync(this.#host.slice("unix://".length));
+  }
+
   /** Throws sandbox_unavailable when the engine does not answer. */
   async readFacts(): Promise<EngineFacts> {
     const client = await this.#connectToProbe();
@@ -227,8 +232,7 @@ export class Engine {
   }
 
   async #check(client: Promise<Docker>): Promise<Docker> {
-    const socket = this.#host.startsWith("unix://") ? this.#host.slice("unix://".length) : undefined;
-    if (socket === undefined || existsSync(socket)) return client;
+    if (this.isThere()) return client;
     throw new Fault("sandbox_unavailable", "There is no container engine at the configured address.", {
       retryable: true,
     });

@@ -5,13 +5,13 @@ import { Fault } from "../../../src/kernel/fault.ts";
 import { PlaceList } from "../../../src/sandboxes/place-list.ts";
 import type { Place, PlaceKind, PlaceProbe } from "../../../src/sandboxes/sandbox.ts";
 
-type Facts = { readonly available?: boolean; readonly isolated?: boolean; readonly left?: number };
+type Facts = { readonly available?: boolean; readonly isolated?: boolean; readonly left?: number | null };
 
 /** A kind of place that opens nothing. */
 class Kind implements PlaceKind {
   readonly kind: SandboxKind;
   readonly facts: PlaceProbe;
-  readonly #left: number;
+  readonly #left: number | null;
   sweeps = 0;
 
   constructor(kind: SandboxKind, { available = true, isolated = true, left = 0 }: Facts = {}) {
@@ -28,7 +28,7 @@ class Kind implements PlaceKind {
     throw new Error("nothing is opened here");
   }
 
-  async sweep(): Promise<number> {
+  async sweep(): Promise<number | null> {
     this.sweeps += 1;
     return this.#left;
   }
@@ -149,8 +149,13 @@ test("a sweep asks every kind, available or not, and adds up what they found", a
     new Kind("local", { isolated: false, left: 5 }),
   ];
   const places = await PlaceList.probe(kinds, "local");
-  expect(await places.sweep()).toBe(10);
+  expect(await places.sweep()).toEqual({ count: 10, unseen: [] });
   expect(kinds.map(({ sweeps }) => sweeps)).toEqual([1, 1, 1]);
+});
+
+test("a sweep names the kinds that could not be looked into", async () => {
+  const places = await PlaceList.probe([new Kind("docker", { left: null }), new Kind("local")], "auto");
+  expect(await places.sweep()).toEqual({ count: 0, unseen: ["docker"] });
 });
 
 test("while the service runs, only kinds that can leave something without a crash are searched", async () => {
