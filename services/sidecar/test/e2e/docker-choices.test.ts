@@ -1,6 +1,6 @@
 /** What a request may choose of its container: references, an image of the operator's list, a network of the engine's. */
-import { createHash, randomUUID } from "node:crypto";
-import { chmodSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { chmodSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -156,7 +156,7 @@ describe("an image of another's", () => {
     const own = await openLiveService({
       env: { ...env, PILLION_PRIVATE_TARGETS: model.url, PILLION_ALLOWED_IMAGES: image },
     });
-    const instance = createHash("sha256").update(own.home).digest("hex").slice(0, 12);
+    const instance = readFileSync(join(own.home, "instance"), "utf8");
     const list = () => docker(["volume", "ls", "-q", "--filter", `label=org.pillion.product=${instance}`]);
     model.reset({ script: [{ text: "Here." }] });
     await runToEnd(own, toScriptedRequest(model, { fields: { sandbox: { kind: "docker", image } } }));

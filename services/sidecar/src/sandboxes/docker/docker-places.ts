@@ -5,7 +5,7 @@ import type { Duplex, Readable } from "node:stream";
 import type { Container, ContainerCreateOptions, ContainerInspectInfo } from "dockerode";
 import type { FillTarget, GuardView } from "#contract/guard";
 import { REFERENCES_DIR, type Receipt } from "#contract/sandbox";
-import { within } from "../../kernel/deadline.ts";
+import { unlessAborted, within } from "../../kernel/deadline.ts";
 import { Fault, toFault } from "../../kernel/fault.ts";
 import { openBoundWorkspace } from "../bound-directory.ts";
 import { toTar } from "../fill-tar.ts";
@@ -110,7 +110,7 @@ export class DockerPlaces implements PlaceKind {
     const left = new AsyncDisposableStack(); // what the place owns once it is there
     left.use(this.#leftovers.hold(spec.runId));
     try {
-      const image = await this.#readImage(spec);
+      const image = await this.#readImage(spec, signal);
       const volumes = [...(await this.#fillVolumes(spec, image, left, signal)), ...image.product];
       const asked = this.#toOptions(spec, image, user, volumes);
       const container = await this.#engine.create(asked, signal);
@@ -139,11 +139,11 @@ export class DockerPlaces implements PlaceKind {
   }
 
   /** Another's image gets our product on a volume; ours has it. */
-  async #readImage(spec: SandboxSpec): Promise<RunImage> {
+  async #readImage(spec: SandboxSpec, signal: AbortSignal): Promise<RunImage> {
     const ours = await this.#engine.readImage(this.#options.image);
     if (spec.image === undefined) return { ...ours, product: [] };
     const image = await readAllowedImage(this.#engine, spec.image);
-    const volume = await this.#product.find(ours.id);
+    const volume = await unlessAborted(this.#product.find(ours.id), signal); // others may wait for it too
     return { ...image, product: [{ volume, target: DOCKER_PATHS.product }] };
   }
 
