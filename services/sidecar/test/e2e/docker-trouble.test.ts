@@ -15,7 +15,7 @@ import {
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
 import { toRun, toScriptedRequest } from "../fakes/scripted-request.ts";
 
-const PREPARE_MS = 10_000;
+const PREPARE_MS = 15_000;
 /** Set-up and what may be tried to clean up after it. */
 const BOUND_MS = PREPARE_MS + 25_000;
 
@@ -198,7 +198,7 @@ describe("a run whose engine is in trouble while it goes on", () => {
   async function startHanging(owner: LiveService = service): Promise<string> {
     model.reset({ script: [{ fail: "hang" }] });
     const run = await toRun(await post(owner, "/v1/runs", toScriptedRequest(model)));
-    await vi.waitFor(() => expect(model.requests).toHaveLength(1), 15_000);
+    await vi.waitFor(() => expect(model.requests).toHaveLength(1), 20_000);
     return run.id;
   }
 
@@ -298,7 +298,7 @@ describe("S3.2 an engine that is in trouble before there is a run", () => {
     await using first = await openLiveService({ env: toEnv() });
     model.reset({ script: [{ fail: "hang" }] });
     const { id } = await toRun(await post(first, "/v1/runs", toScriptedRequest(model)));
-    await vi.waitFor(() => expect(model.requests).toHaveLength(1), 15_000);
+    await vi.waitFor(() => expect(model.requests).toHaveLength(1), 20_000);
     first.kill("SIGKILL");
     await first.ended;
     proxy.trouble({ kind: "hang" });

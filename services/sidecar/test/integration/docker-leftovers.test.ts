@@ -6,6 +6,7 @@ import { openSandbox } from "../../src/sandboxes/open-sandbox.ts";
 import type { Sandbox } from "../../src/sandboxes/sandbox.ts";
 import { AGENT_IMAGE, docker, readEngineHost, toDockerPlaces, toSpec } from "../behaviours/open-places.ts";
 import { readContainers, readVolumes } from "../fakes/engine-list.ts";
+import { EngineProxy } from "../fakes/engine-proxy.ts";
 
 type Instance = { readonly name: string; readonly places: DockerPlaces; readonly label: string };
 
@@ -16,9 +17,9 @@ beforeEach(() => {
 });
 afterEach(() => held.disposeAsync());
 
-async function open(): Promise<Instance> {
+async function open(host = readEngineHost()): Promise<Instance> {
   const name = `test${randomUUID().slice(0, 8)}`;
-  const places = toDockerPlaces(name);
+  const places = toDockerPlaces(name, { host });
   await places.probe();
   held.defer(async () => void (await places.sweep()));
   return { name, places, label: `org.pillion.instance=${name}` };
@@ -110,6 +111,22 @@ test("a run that is being set up is never taken for one that is left over", asyn
   expect(sweeps).toBeGreaterThan(2);
   expect(await readAll(own)).toEqual([]);
 });
+
+test.each(["create", "create volume", "attach", "start"] as const)(
+  "what was made is gone before the failure is told where the answer to %s was lost, without any sweep",
+  async (call) => {
+    const proxy = held.use(await EngineProxy.open(readEngineHost()));
+    const own = await open(proxy.host);
+    proxy.trouble({ kind: "lose" }, call);
+    await expect(openRun(own, call === "create volume")).rejects.toMatchObject({
+      code: "sandbox_unavailable",
+      retryable: true,
+    });
+    expect(proxy.count(call)).toBe(1);
+    expect(await readAll(own)).toEqual([]);
+    proxy.calm();
+  },
+);
 
 test("a container's label of expiry lies after all that its run may take", async () => {
   const own = await open();
