@@ -10,6 +10,8 @@ import { fileURLToPath } from "node:url";
 
 const PROGRAM = fileURLToPath(new URL("../../../../dist/pillion.mjs", import.meta.url));
 const UIDS = 64;
+/** What container engines and other tests mount at the same time; no local sandbox mounts anything of the kind. */
+const OTHERS_MOUNT = / - (overlay|nsfs) | pillion-test |\/pillion-own-engine-/;
 
 export interface StormService {
   readonly pid: number;
@@ -214,7 +216,9 @@ export function readTraces(home: string, service: StormService, temporary: strin
       .filter((path) => !/^results\/run_[0-9a-z]+(\/(files\.json|files\.tar|diff\.patch))?$/.test(path))
       .sort(),
     temporary: readdirSync(temporary),
-    mounts: readFileSync(`/proc/${service.pid}/mountinfo`, "latin1").split("\n"),
+    mounts: readFileSync(`/proc/${service.pid}/mountinfo`, "latin1")
+      .split("\n")
+      .filter((line) => !OTHERS_MOUNT.test(line)),
   };
 }
 
