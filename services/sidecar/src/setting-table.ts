@@ -98,6 +98,13 @@ export const SettingTable = z.object({
     description:
       "Other images that a request may name, each by digest (`name@sha256:…`, or `sha256:…` for one built on the engine).",
   }),
+  browserImages: list(z.string().max(512)).register(metas, {
+    kind: "text",
+    list: true,
+    default: "",
+    description:
+      "Of the images above, those whose runs may make the namespaces that Chromium's own sandbox needs; the receipt says so.",
+  }),
   openNetwork: z
     .string()
     .regex(

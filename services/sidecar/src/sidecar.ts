@@ -171,6 +171,7 @@ function toPlaces(settings: Settings, productDir: string): PlaceKind[] {
     lifetimeMs: settings.wallMs + settings.prepareMs + WIND_DOWN_MS,
     seccompFile: toSeccompFile(productDir),
     openNetwork: settings.openNetwork,
+    browserImages: settings.browserImages,
   });
   const isolated = settings.sandbox === "local" ? [local] : [docker, local];
   return settings.allowUnisolated ? [...isolated, new UnisolatedPlaces(common)] : isolated;

@@ -77,6 +77,7 @@ describe("defaults", () => {
       workspaceRoots: [],
       referenceRoots: [],
       allowedImages: [],
+      browserImages: [],
       secretFiles: [],
       dockerHost: "unix:///var/run/docker.sock",
       image: "pillion-agent:base",

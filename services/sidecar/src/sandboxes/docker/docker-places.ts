@@ -31,7 +31,7 @@ import { toPipe } from "./demultiplex.ts";
 import { Engine, type EngineFacts, type ImageFacts } from "./engine.ts";
 import { Leftovers } from "./leftovers.ts";
 import { ProductVolume } from "./product-volume.ts";
-import { findWeaker, toDockerReceipt, toWeakFault } from "./receipt.ts";
+import { findWeaker, type SeccompProfile, toDockerReceipt, toWeakFault } from "./receipt.ts";
 
 const END_MS = 15_000;
 const STDERR_CHARS = 4_096;
@@ -49,8 +49,9 @@ export type DockerPlacesOptions = {
   readonly version: string;
   /** Longest time that a run may have a container, set-up and winding down included; for the label of expiry. */
   readonly lifetimeMs: number;
-  /** Directory with seccomp.json. */
   readonly seccompFile: string;
+  /** Names of images whose runs get the profile that lets Chromium make a sandbox of its own. */
+  readonly browserImages?: readonly string[] | undefined;
   /** The engine's network that `network: open` means; runs with it are refused where there is none. */
   readonly openNetwork?: string | undefined;
 };
@@ -65,7 +66,7 @@ export class DockerPlaces implements PlaceKind {
   readonly #engine: Engine;
   readonly #product: ProductVolume;
   readonly #leftovers: Leftovers;
-  readonly #seccomp: string;
+  readonly #seccomp: Readonly<Record<SeccompProfile, string>>;
   #facts: EngineFacts | undefined;
   /** True once the engine was away: another may be there now. */
   #isStale = false;
@@ -75,7 +76,10 @@ export class DockerPlaces implements PlaceKind {
     this.#engine = new Engine(options.host);
     this.#product = new ProductVolume(this.#engine, options.instance);
     this.#leftovers = new Leftovers(this.#engine, options.instance);
-    this.#seccomp = JSON.stringify(JSON.parse(readFileSync(options.seccompFile, "utf8")));
+    this.#seccomp = {
+      usual: readProfile(options.seccompFile),
+      browser: readProfile(options.seccompFile.replace(/\.json$/, "-browser.json")),
+    };
   }
 
   async probe(): Promise<PlaceProbe> {
@@ -127,7 +131,9 @@ export class DockerPlaces implements PlaceKind {
         if (bound !== undefined && view.workspaceId !== bound.id) throw toForeignFault("/workspace", runtime);
         const [foreign] = findForeignReferences(view, references);
         if (foreign !== undefined) throw toForeignFault(foreign, runtime);
-        return toDockerReceipt(view, { spec, limits: this.#clamp(spec), runtime, image: image.id, user });
+        const profile = this.#chooseProfile(spec);
+        const facts = { spec, limits: this.#clamp(spec), runtime, image: image.id, user, profile };
+        return toDockerReceipt(view, facts);
       };
       return place;
     } catch (error) {
@@ -156,7 +162,8 @@ export class DockerPlaces implements PlaceKind {
     const { instance, version, runtime, openNetwork = "none" } = this.#options;
     return toContainerOptions({
       ...{ spec, limits: this.#clamp(spec), instance, version, runtime, user, volumes },
-      ...{ image: image.id, imageEnv: image.env, seccomp: this.#seccomp },
+      ...{ image: image.id, imageEnv: image.env },
+      seccomp: this.#seccomp[this.#chooseProfile(spec)],
       network: spec.network === "open" ? openNetwork : "none",
       expiresS: Math.ceil((Date.now() + this.#options.lifetimeMs) / 1000),
     });
@@ -230,6 +237,11 @@ export class DockerPlaces implements PlaceKind {
     }
   }
 
+  #chooseProfile(spec: SandboxSpec): SeccompProfile {
+    const { image, browserImages = [] } = this.#options;
+    return browserImages.includes(spec.image ?? image) ? "browser" : "usual";
+  }
+
   #clamp(spec: SandboxSpec): ContainerLimits {
     const { limits } = this.#options;
     return clampLimits(spec, limits, this.#facts ?? limits);
@@ -289,6 +301,11 @@ function toForeignFault(what: string, runtime: string): Fault {
     "forbidden",
     `The directory of ${what} is not the same on the container engine's machine. Where Pillion runs in a container or the engine elsewhere, send the files, or mount the directory under the same path.`,
   );
+}
+
+/** As JSON without blanks. */
+function readProfile(file: string): string {
+  return JSON.stringify(JSON.parse(readFileSync(file, "utf8")));
 }
 
 /** Where our seccomp profile lies in a product directory. */

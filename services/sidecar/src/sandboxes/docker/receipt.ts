@@ -69,7 +69,11 @@ function sameMounts(asked: ContainerCreateOptions, got: ContainerInspectInfo): b
   );
 }
 
+/** `browser` lets a run make namespaces as Chromium's own sandbox needs them. */
+export type SeccompProfile = "usual" | "browser";
+
 export type ReceiptFacts = {
+  readonly profile: SeccompProfile;
   readonly spec: SandboxSpec;
   readonly limits: ContainerLimits;
   readonly runtime: string;
@@ -114,6 +118,9 @@ export function toDockerReceipt(view: GuardView, facts: ReceiptFacts): Receipt {
       executable: toExecutable(spec),
     },
     missing: [
+      ...(facts.profile === "browser"
+        ? ["a bar to new user, PID and network namespaces and chroot: this image's browser makes them"]
+        : []),
       ...(isOpen ? ["network isolation: egress is not enforced on a network of the engine's"] : []),
       ...(isRunc ? ["a kernel of its own: containers share the host's"] : []),
       ...(view.seccomp ? [] : ["our seccomp profile: this runtime does not apply it"]),

@@ -123,7 +123,7 @@ describe("what the guard sees in a container", () => {
       harnessSha256: {},
     },
   };
-  const facts = { spec, limits, runtime: "runc", image: "sha256:1", user };
+  const facts = { spec, limits, runtime: "runc", image: "sha256:1", user, profile: "usual" as const };
 
   test("makes the receipt (control)", () => {
     expect(toDockerReceipt(VIEW, facts)).toMatchObject({
@@ -137,6 +137,11 @@ describe("what the guard sees in a container", () => {
   test("under a runtime that does not apply the profile says so, and is not refused for it", () => {
     const { missing } = toDockerReceipt({ ...VIEW, seccomp: false }, { ...facts, runtime: "runsc" });
     expect(missing).toEqual(["our seccomp profile: this runtime does not apply it"]);
+  });
+
+  test("with a browser's profile says what that opens", () => {
+    const { missing } = toDockerReceipt(VIEW, { ...facts, profile: "browser" });
+    expect(missing).toContainEqual(expect.stringContaining("this image's browser makes them"));
   });
 
   test.each([

@@ -1,5 +1,5 @@
-// A run of the service in the slim image: Pi's shell there is bash, and the program that it runs is Python.
-import { afterAll, beforeAll, expect, test } from "vitest";
+// Runs of the service in each target of the agent image: which shell, which interpreters, and the browser.
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readEngineHost } from "../behaviours/open-places.ts";
 import { type LiveService, openLiveService, runToEnd } from "../fakes/live-service.ts";
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
@@ -13,19 +13,19 @@ beforeAll(async () => {
 });
 afterAll(() => model[Symbol.asyncDispose]());
 
-const openWith = (target: Target): Promise<LiveService> =>
+const openWith = (target: Target, more: Record<string, string> = {}): Promise<LiveService> =>
   openLiveService({
     env: {
       ...{ PILLION_SANDBOX: "docker", PILLION_DOCKER_HOST: readEngineHost(), PILLION_MEMORY: "1g" },
       ...{ PILLION_IMAGE: toAgentImage(target), PILLION_ALLOWED_PROGRAMS: "bash" },
-      PILLION_PRIVATE_TARGETS: model.url,
+      ...{ PILLION_PRIVATE_TARGETS: model.url, ...more },
     },
   });
 
 const SCRIPT = "import json, os; print(json.dumps([os.getuid(), sum(range(10))]))";
 
-async function runShell(target: Target, command: string) {
-  await using service = await openWith(target);
+async function runShell(target: Target, command: string, more?: Record<string, string>) {
+  await using service = await openWith(target, more);
   model.reset({ script: [{ toolCalls: [{ name: "bash", arguments: { command } }] }, { text: "Done." }] });
   const fields = {
     workspace: { kind: "files", files: [{ path: "sum.py", content: `${SCRIPT}\n` }] },
@@ -51,4 +51,26 @@ test("S4.3 a run in the default image that is given a shell has sh, and no Pytho
   const { run, result } = await runShell("base", command);
   expect(result).toMatchObject({ tool: "bash", text: "sh\n3\n" });
   expect(run).toMatchObject({ outcome: "succeeded", stop: { verified: true } });
+});
+
+describe("S3.9 a run in the browser image", () => {
+  const page = `data:text/html,<script>document.title=6*7</script>`;
+  const command = `chromium-headless-shell --disable-gpu --dump-dom '${page}' 2>&1 | tail -n 20`;
+
+  test("shows a page with Chromium's own sandbox on, where the operator named the image", async () => {
+    const { run, result } = await runShell("browser", command, {
+      PILLION_BROWSER_IMAGES: toAgentImage("browser"),
+    });
+    expect(result).toMatchObject({ isError: false, text: expect.stringContaining("<title>42</title>") });
+    expect(run.receipt).toMatchObject({
+      ...{ isolated: true, capabilities: [], noNewPrivileges: true },
+      missing: expect.arrayContaining([expect.stringContaining("this image's browser makes them")]),
+    });
+  });
+
+  test("has the usual profile otherwise, under which Chromium refuses to start", async () => {
+    const { run, result } = await runShell("browser", command);
+    expect(result).toMatchObject({ text: expect.stringContaining("No usable sandbox") });
+    expect(run.receipt?.missing).not.toContainEqual(expect.stringContaining("browser"));
+  });
 });
