@@ -1,5 +1,4 @@
 /** Composition root: settings in, a running sidecar out that closes whole. Nothing below knows how it was put together. */
-import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import type { Capabilities } from "#contract/capabilities";
@@ -11,6 +10,7 @@ import { createCallerApp } from "./http/caller-app.ts";
 import { openSandboxDoor } from "./http/sandbox-door.ts";
 import { type Listening, listen } from "./http/server.ts";
 import type { Fault } from "./kernel/fault.ts";
+import { readInstanceId } from "./kernel/instance-id.ts";
 import { findProductDir, readVersion } from "./product.ts";
 import { openJournal } from "./runs/journal.ts";
 import { recover } from "./runs/recovery.ts";
@@ -53,9 +53,10 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
   await using held = new AsyncDisposableStack();
   mkdirSync(settings.home, { recursive: true, mode: 0o700 });
   const productDir = findProductDir();
+  const kinds = toPlaces(settings, productDir); // a data directory that cannot be written to is told here
   const [journal, places] = await Promise.all([
     openJournal({ file: join(settings.home, "journal.db"), onFailure: options.onFatal }),
-    PlaceList.probe(toPlaces(settings, productDir), settings.sandbox),
+    PlaceList.probe(kinds, settings.sandbox),
   ]);
   held.use(journal);
   held.defer(() => places.close());
@@ -143,7 +144,7 @@ function toPlaces(settings: Settings, productDir: string): PlaceKind[] {
     home: settings.home,
     productDir,
     nodePath: process.execPath,
-    instance: createHash("sha256").update(settings.home).digest("hex").slice(0, 12),
+    instance: readInstanceId(settings.home),
   };
   const local = new LocalPlaces({
     ...common,

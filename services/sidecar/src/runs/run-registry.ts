@@ -171,7 +171,7 @@ export class RunRegistry implements RunStore {
     const checks = {
       accepting: { ok: !this.#draining, detail: this.#draining ? "shutting down" : "accepting runs" },
       journal: written,
-      sandbox: { ok: inForce !== null, detail: inForce?.detail ?? "no sandbox can be had" },
+      sandbox: { ok: inForce !== null, detail: inForce?.detail ?? toLack(places) },
     };
     return { ready: Object.values(checks).every(({ ok }) => ok), checks };
   }
@@ -299,4 +299,10 @@ function toSecrets(request: RunRequest, profile: Profile): string[] {
 
 function notFound(): Fault {
   return new Fault("run_not_found", "There is no such run.");
+}
+
+/** What is wrong with the engine is what an operator can mend from outside. */
+function toLack({ probes }: PlaceList): string {
+  const engine = probes.find(({ kind }) => kind === "docker");
+  return engine === undefined ? "no sandbox can be had" : `no sandbox can be had: ${engine.detail}`;
 }

@@ -167,7 +167,10 @@ export class Engine {
   async #connect(): Promise<Docker> {
     const socket = this.#host.startsWith("unix://") ? this.#host.slice("unix://".length) : undefined;
     if (socket !== undefined && !existsSync(socket)) {
-      throw new Fault("sandbox_unavailable", "There is no container engine at the configured address.");
+      throw new Fault(
+        "sandbox_unavailable",
+        "There is no container engine at the configured address (PILLION_DOCKER_HOST).",
+      );
     }
     this.#client ??= import("dockerode").then(({ default: Client }) => new Client(toConnection(this.#host)));
     return this.#client;
@@ -200,7 +203,17 @@ function toEngineFault(what: string, error: unknown): Fault {
 }
 
 function toCode(what: string, status: number | undefined, text: string): [FailureCode, string] {
+  if (status === undefined && /EACCES/.test(text))
+    return [
+      "sandbox_unavailable",
+      "This user may not open the container engine's socket: give Pillion its proxy.",
+    ];
   if (status === undefined) return ["sandbox_unavailable", "The container engine cannot be reached."];
+  if (status === 403)
+    return [
+      "sandbox_unavailable",
+      `The container engine's proxy does not allow "${what}"; its log says why.`,
+    ];
   if (/no space left on device/i.test(text)) return ["storage_full", "The container engine's disk is full."];
   if (status === 404 && /image/i.test(text))
     return ["image_missing", "The sandbox image is not on the container engine."];
