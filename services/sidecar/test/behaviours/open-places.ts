@@ -97,16 +97,17 @@ export function toDockerPlaces(instance: string, more: Partial<DockerPlacesOptio
   });
 }
 
-export const DOCKER = toDockerMaker("the docker sandbox", {});
+export const DOCKER = toDockerMaker("the docker sandbox", () => ({}));
 
 /** gVisor: another kernel between the run and the machine's. */
-export const RUNSC = toDockerMaker("the docker sandbox under runsc", { runtime: "runsc" });
+export const RUNSC = toDockerMaker("the docker sandbox under runsc", () => ({ runtime: "runsc" }));
 
-function toDockerMaker(name: string, more: Partial<DockerPlacesOptions>): SandboxMaker {
+/** Containers of the same engine by other settings, which are asked for when one is opened. */
+export function toDockerMaker(name: string, more: () => Partial<DockerPlacesOptions>): SandboxMaker {
   return { name, hasReaders: true, open };
 
   async function open(wishes: SandboxWishes = {}): Promise<OpenedSandbox> {
-    const places = toDockerPlaces(`test${randomUUID().slice(0, 8)}`, more);
+    const places = toDockerPlaces(`test${randomUUID().slice(0, 8)}`, more());
     const runId = `run_${randomUUID()}`;
     const refuse = (connection: Duplex): void => void connection.destroy();
     const spec = toSpec(runId, wishes);
