@@ -17,11 +17,13 @@ RUN --mount=type=secret,id=extra_ca,target=/run/extra_ca,required=false \
     if [ -s /run/extra_ca ]; then export NODE_EXTRA_CA_CERTS=/run/extra_ca; fi; \
     pnpm install --frozen-lockfile --package-import-method copy \
  && rm -rf node_modules/.pnpm/ssh2@*/node_modules/ssh2/test
+
+FROM build AS bundles
 COPY . .
 RUN node scripts/build.mjs
 
 # Sources, config and skills are mounted over those here; what sandboxes are made of (dist/product) is as it was built.
-FROM build AS dev
+FROM bundles AS dev
 RUN install -d -m 1777 /data
 ENV PILLION_HOST=0.0.0.0 \
     PILLION_HOME=/data/pillion \
@@ -49,8 +51,11 @@ RUN apt-get update -qq \
  && find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /etc/resolv.conf -o -path /etc/hosts \) -prune -o \
       -newermt @1577836800 -exec touch --no-dereference --date=@1577836800 {} +
 
+FROM ${NODE_IMAGE} AS runtime
+RUN install -D /usr/local/bin/node /out/usr/local/bin/node && find /out -exec touch --date=@1577836800 {} +
+
 # The same for what is ours, apart by how often it changes.
-FROM build AS program
+FROM bundles AS program
 RUN install -d /out/rarely/app/dist/product /out/often/app/dist/product /out/often/usr/share/doc/pillion /out/often/usr/local/bin \
  && mv dist/daemon /out/rarely/app/dist/daemon \
  && mv dist/product/pi dist/product/bin /out/rarely/app/dist/product/ \
@@ -65,13 +70,13 @@ RUN install -d /out/rarely/app/dist/product /out/often/app/dist/product /out/oft
  && find /out -exec touch --no-dereference --date=@1577836800 {} +
 
 FROM scratch AS sidecar
+COPY --from=system / /
+COPY --from=runtime /out /
+COPY --from=program /out/rarely /
+COPY --from=program /out/often /
 ARG VERSION=0.0.0
 ARG REVISION=unknown
 ARG CREATED=1970-01-01T00:00:00Z
-COPY --from=system / /
-COPY --from=build /usr/local/bin/node /usr/local/bin/node
-COPY --from=program /out/rarely /
-COPY --from=program /out/often /
 LABEL org.opencontainers.image.title="Pillion" \
       org.opencontainers.image.description="A sidecar that runs coding agents for a backend, each in a sandbox of its own" \
       org.opencontainers.image.licenses="MIT" \

@@ -56,7 +56,9 @@ export class Belongings {
   /** Containers are locked down one by one; this bounds them together. */
   async checkCount(): Promise<void> {
     const filters = encodeURIComponent(JSON.stringify({ label: [`${SCOPE_LABEL}=${this.#options.scope}`] }));
-    const found = z.array(z.unknown()).parse(await this.#engine.read(`/containers/json?all=true&filters=${filters}`));
+    const found = z
+      .array(z.unknown())
+      .parse(await this.#engine.read(`/containers/json?all=true&filters=${filters}`));
     if (found.length >= this.#options.containers)
       throw new Refusal("there are as many containers as may be", 429);
   }

@@ -42,7 +42,7 @@ const IMAGE = "/images/([a-z0-9][\\w./:@-]{0,511})/json";
 const none = z.strictObject({});
 const yes = z.enum(["true", "1"]);
 const Filters = z.strictObject({
-  label: z.tuple([z.string().regex(/^org\.pillion\.(instance|run)=[\w-]{1,80}$/)]),
+  label: z.tuple([z.string().regex(/^org\.pillion\.(instance|product|run)=[\w-]{1,80}$/)]),
 });
 const Filtered = z.strictObject({ filters: z.string() });
 const Name = z.string().regex(/^pillion-[\w.-]{1,120}$/);

@@ -11,12 +11,13 @@ const MiB = 1024 * 1024;
 const ID = /^[\w-]{1,80}$/;
 
 /** Where a volume or directory may come into a container. */
-const TARGET = /^(\/workspace|\/opt\/pillion|\/refs\/[A-Za-z0-9][\w.-]{0,63})$/;
+const TARGET = /^(\/workspace|\/opt\/pillion|\/refs(\/[A-Za-z0-9][\w.-]{0,63})?)$/;
 /** What of that may be written to. */
 const WRITABLE = "/workspace";
 
 const Labels = z.strictObject({
-  "org.pillion.instance": z.string().regex(ID),
+  "org.pillion.instance": z.string().regex(ID).optional(),
+  "org.pillion.product": z.string().regex(ID).optional(),
   "org.pillion.run": z.string().regex(ID).optional(),
   "org.pillion.version": z.string().max(64).optional(),
   "org.pillion.expires": z
@@ -113,7 +114,11 @@ export function toRunBody(options: ProxyOptions, profiles: readonly string[]) {
       User: z.string().regex(/^[1-9]\d{0,9}:[1-9]\d{0,9}$/),
       WorkingDir: z.string().max(256),
       Hostname: z.literal("sandbox"),
-      Labels: Labels.required({ "org.pillion.run": true, "org.pillion.expires": true }),
+      Labels: Labels.required({
+        "org.pillion.instance": true,
+        "org.pillion.run": true,
+        "org.pillion.expires": true,
+      }),
       AttachStdin: z.literal(true),
       AttachStdout: z.literal(true),
       AttachStderr: z.literal(true),

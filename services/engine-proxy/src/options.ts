@@ -76,9 +76,11 @@ export function readOptions(args: readonly string[]): Wish {
   if (values.check === true) return { kind: "check", options };
   if (options.images.length === 0) throw new Error("--image is missing: name the image of runs");
   if (!/^[a-z0-9][\w.-]{0,62}$/i.test(options.scope)) throw new Error("--scope must be a plain word");
-  if (options.network !== undefined && ["host", "default", "bridge"].includes(options.network))
-    throw new Error("--network must be a network of its own, not one that others are on");
-  if (options.network?.startsWith("container:")) throw new Error("--network must not be another container's");
+  if (
+    options.network !== undefined &&
+    !/^(?!host$|none$|default$)[a-z0-9][\w.-]{0,127}$/i.test(options.network)
+  )
+    throw new Error("--network must be the name of a network of the engine, not the host's");
   return { kind: "serve", options };
 }
 

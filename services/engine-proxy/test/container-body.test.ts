@@ -1,6 +1,7 @@
 // Whatever the service asks for is allowed, within the proxy's own ceilings, so that the two tables cannot drift apart.
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import type { Reference } from "../../sidecar/src/sandboxes/sandbox.ts";
 import { toRunBody } from "../src/container-body.ts";
 import { readOptions } from "../src/options.ts";
 import { readProfiles } from "./raw-engine.ts";
@@ -21,6 +22,13 @@ const workspace = fc.oneof(
   fc.record({ kind: fc.constant("scratch" as const), bytes: fc.integer({ min: 1, max: 2 ** 40 }) }),
   fc.record({ kind: fc.constant("bind" as const), path: fc.constantFrom("/srv/a", "/srv/a b/ç") }),
 );
+const REFERENCES: Reference[][] = [
+  [],
+  [
+    { name: "docs", source: { kind: "bind", path: "/srv/docs" } },
+    { name: "notes.md", source: { kind: "content", content: Buffer.from("x") } },
+  ],
+];
 const spec = fc.record({
   runId: fc.constantFrom("run_01m7ytg6y66dqpwkm3eqj0wkft", "run_1"),
   requestedKind: fc.constantFrom("docker" as const, "auto" as const),
@@ -28,6 +36,8 @@ const spec = fc.record({
   readOnly: fc.boolean(),
   executable: fc.boolean(),
   pids: fc.constant(512),
+  references: fc.constantFrom(...REFERENCES),
+  network: fc.constant("none" as const),
 });
 const user = fc.record({
   uid: fc.integer({ min: 1, max: 2 ** 31 }),

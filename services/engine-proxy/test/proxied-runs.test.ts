@@ -47,11 +47,14 @@ function openService(more: Record<string, string> = {}): Promise<LiveService> {
 }
 
 describe("a service that knows its engine through the proxy only", () => {
-  test("does a run with files, and a reader's run with a volume", async () => {
-    await using service = await openService();
-    for (const role of ["worker", "reader"]) {
+  test("does runs with files and references, as a reader, and in another image", async () => {
+    const image = docker(["image", "inspect", "-f", "{{.Id}}", AGENT_IMAGE]);
+    await using service = await openService({ PILLION_ALLOWED_IMAGES: image });
+    for (const more of [{}, { role: "reader" }, { sandbox: { image } }]) {
       const workspace = { kind: "files", files: [{ path: "a.txt", content: "a" }] };
-      const answer = await post(service, "/run", { model: "demo/tour", prompt: "Look", role, workspace });
+      const references = [{ name: "notes.md", content: "x" }];
+      const request = { model: "demo/tour", prompt: "Look", workspace, references, ...more };
+      const answer = await post(service, "/run", request);
       expect(await answer.json()).toMatchObject({
         outcome: "succeeded",
         receipt: { kind: "docker", isolated: true },

@@ -13,6 +13,8 @@ export function toRunContainer(image: string, more: Partial<Parameters<typeof to
       readOnly: false,
       pids: 64,
       executable: false,
+      references: [],
+      network: "none",
     },
     limits: { cpus: 1, memoryBytes: 128 * 1024 * 1024, pids: 64 },
     instance: `test${randomUUID().slice(0, 8)}`,
@@ -21,6 +23,9 @@ export function toRunContainer(image: string, more: Partial<Parameters<typeof to
     seccomp: readProfiles()[0] ?? "",
     runtime: "runc",
     image,
+    imageEnv: [],
+    volumes: [],
+    network: "none",
     user: { uid: 1000, gid: 1000 },
     ...more,
   });

@@ -143,6 +143,7 @@ async function findGuardOf(firstPid: string): Promise<ProcessId | undefined> {
 
 let engine: { readonly [name: string]: string } | undefined;
 
+/** The environment by which the engine's own client finds it. */
 export function readEngine(): { readonly [name: string]: string } {
   const script = join(import.meta.dirname, "../../../../scripts/engine.sh");
   engine ??= Object.fromEntries(
