@@ -8,6 +8,9 @@ import type { Run } from "#contract/run";
 import { AGENT_IMAGE, docker, readEngine, readEngineHost } from "../behaviours/open-places.ts";
 import { SIDECAR_IMAGE, send, waitForHealth } from "../fakes/sidecar-container.ts";
 
+// Several containers start in one test.
+vi.setConfig({ testTimeout: 120_000 });
+
 const ROOT = join(import.meta.dirname, "../../../..");
 const PROJECT = `pillion-compose-${process.pid}`;
 const TOKEN = "token-of-this-test-0123456789";

@@ -3,9 +3,12 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { docker, readEngine } from "../behaviours/open-places.ts";
 import { LOCKED, openSidecarContainer, SIDECAR_IMAGE, send } from "../fakes/sidecar-container.ts";
+
+// Several containers start in one test.
+vi.setConfig({ testTimeout: 120_000 });
 
 const TOKEN = "token-of-this-test-0123456789";
 const REQUEST = { model: "demo/tour", prompt: "Look" };

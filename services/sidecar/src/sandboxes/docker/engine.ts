@@ -209,10 +209,14 @@ function toCode(what: string, status: number | undefined, text: string): [Failur
       "This user may not open the container engine's socket: give Pillion its proxy.",
     ];
   if (status === undefined) return ["sandbox_unavailable", "The container engine cannot be reached."];
-  if (status === 403)
+  if (status === 403) {
+    const [, why = "its log says why"] = /engine-proxy: ([ \w'.,-]{1,200})/.exec(text) ?? [];
+    return ["sandbox_unavailable", `The container engine's proxy does not allow "${what}": ${why}.`];
+  }
+  if (status === 400 && /bind source path does not exist/.test(text))
     return [
-      "sandbox_unavailable",
-      `The container engine's proxy does not allow "${what}"; its log says why.`,
+      "forbidden",
+      "The directory is not there on the container engine's machine: send the files instead.",
     ];
   if (/no space left on device/i.test(text)) return ["storage_full", "The container engine's disk is full."];
   if (status === 404 && /image/i.test(text))
