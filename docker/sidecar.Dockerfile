@@ -1,5 +1,5 @@
 # The service's own image: `serve` (the default), `run` and `engine-proxy`; nothing proprietary, no key, no setuid file.
-# Targets: sidecar (the default, source baked in) and dev (watches sources that are mounted over its own).
+# Targets: runtime (the default, source baked in) and dev (watches sources that are mounted over its own).
 ARG NODE_IMAGE=node:24.21.0-bookworm-slim
 ARG DEBIAN_IMAGE=debian:bookworm-slim
 
@@ -51,7 +51,7 @@ RUN apt-get update -qq \
  && find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /etc/resolv.conf -o -path /etc/hosts \) -prune -o \
       -newermt @1577836800 -exec touch --no-dereference --date=@1577836800 {} +
 
-FROM ${NODE_IMAGE} AS runtime
+FROM ${NODE_IMAGE} AS node
 RUN install -D /usr/local/bin/node /out/usr/local/bin/node && find /out -exec touch --date=@1577836800 {} +
 
 # The same for what is ours, apart by how often it changes.
@@ -69,9 +69,9 @@ RUN install -d /out/rarely/app/dist/product /out/often/app/dist/product /out/oft
  && chmod -R u=rwX,go=rX /out \
  && find /out -exec touch --no-dereference --date=@1577836800 {} +
 
-FROM scratch AS sidecar
+FROM scratch AS runtime
 COPY --from=system / /
-COPY --from=runtime /out /
+COPY --from=node /out /
 COPY --from=program /out/rarely /
 COPY --from=program /out/often /
 ARG VERSION=0.0.0
