@@ -14,6 +14,9 @@ import {
 import { call, ENGINE, type LiveProxy, openTestProxy } from "./raw-engine.ts";
 import { toRunContainer } from "./run-container.ts";
 
+// Several containers start in one test.
+vi.setConfig({ testTimeout: 120_000 });
+
 let proxy: LiveProxy;
 let directory: string;
 

@@ -240,6 +240,12 @@ describe("written in a way that two parsers may read differently,", () => {
     expect(
       await through(upgrade(`/containers/${target}/attach?stream=1&stdin=1&stdout=1&stderr=1`, "tcp")),
     ).toBe("403");
+    const { name, body } = toRunContainer(image);
+    const own = toId(await call(proxy.socket, "POST", `/containers/create?name=${name}`, body));
+    const streams = "stream=1&stdin=1&stdout=1&stderr=1";
+    expect(await through(upgrade(`/containers/${own}/start`, "tcp"))).toBe("403");
+    expect(await through(upgrade(`/containers/${own}/attach?${streams}`, "websocket"))).toBe("403");
+    expect(await through(upgrade(`/containers/${own}/attach?${streams}`, "tcp"))).toBe("101"); // the control
     expect(await through("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n")).toBe("closed");
     expect(await through("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")).toBe("closed");
     expect(statusOf(await sendBytes(ENGINE, upgrade("/session", "h2c")))).toBe("101");
