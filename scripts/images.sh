@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds our images on the engine that is up (scripts/engine.sh): scripts/images.sh [target…]; without targets, those of the tests. The targets sidecar and dev are those of the service.
+# Builds our images on the engine that is up (scripts/engine.sh): scripts/images.sh [target…]; without targets, those of the tests.
+# The targets sidecar and dev are the service's, all others the agent image's.
 # Where this machine's network needs a certificate authority of its own (NODE_EXTRA_CA_CERTS), the build gets it as a
 # secret: it is in no layer, and elsewhere it is not there. Two checkouts that share an engine keep apart by PILLION_IMAGE_PREFIX.
 set -euo pipefail

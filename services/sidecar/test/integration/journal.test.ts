@@ -33,7 +33,14 @@ const at = "2026-11-01T00:00:00.000Z";
 const noUsage = { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, costUsd: null, modelCalls: 0 };
 
 function toRun(over: Partial<Run> = {}): Run {
-  const timings = { createdAt: at, startedAt: null, endedAt: null, queuedMs: null, sandboxMs: null, preparingMs: null };
+  const timings = {
+    createdAt: at,
+    startedAt: null,
+    endedAt: null,
+    queuedMs: null,
+    sandboxMs: null,
+    preparingMs: null,
+  };
   return {
     id,
     state: "running",
