@@ -59,7 +59,6 @@ FROM bundles AS program
 RUN install -d /out/rarely/app/dist/product /out/often/app/dist/product /out/often/usr/share/doc/pillion /out/often/usr/local/bin \
  && mv dist/daemon /out/rarely/app/dist/daemon \
  && mv dist/product/pi dist/product/bin /out/rarely/app/dist/product/ \
- && cp -r docker/licences /out/rarely/app/licences \
  && cp -r dist/product/* /out/often/app/dist/product/ && rm -rf dist/product dist/.stamp \
  && cp -r dist/* /out/often/app/dist/ \
  && cp -r config skills package.json /out/often/app/ \

@@ -47,7 +47,7 @@ test("S1.4 it has Node, the bundles, Pi, the daemon, config and skills, each wit
   expect(paths.filter((path) => (find(path)?.content.length ?? 0) === 0)).toEqual([]);
   const licences = {
     "usr/share/doc/pillion/copyright": "MIT License",
-    "app/licences/pi.txt": "Mario Zechner",
+    "app/config/licence-texts/@earendil-works__pi-coding-agent.txt": "Mario Zechner",
     "app/dist/daemon/LICENSE": "Apache License",
     "usr/share/doc/git/copyright": "GNU General Public License",
   };
