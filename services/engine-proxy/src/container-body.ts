@@ -7,6 +7,9 @@ export const SCOPE_LABEL = "org.pillion.proxy.scope";
 /** Set by the proxy alone: this container only carries files into a volume and is never started. */
 export const FILLER_LABEL = "org.pillion.proxy.filler";
 
+/** Of our image: who may read Node there. No other group may be had. */
+const READERS_GID = "64220";
+
 const MiB = 1024 * 1024;
 const ID = /^[\w-]{1,80}$/;
 
@@ -73,6 +76,7 @@ function toHostConfig(options: ProxyOptions, profiles: readonly string[]) {
       Init: z.literal(true),
       ReadonlyRootfs: z.literal(true),
       CapDrop: z.tuple([z.literal("ALL")]),
+      GroupAdd: z.array(z.literal(READERS_GID)).max(1),
       SecurityOpt: z.tuple([
         z.literal("no-new-privileges:true"),
         z.enum(profiles.map((text) => `seccomp=${text}`)),

@@ -51,6 +51,7 @@ const HOST_CONFIGS: Readonly<Record<string, object>> = {
   "a rule for devices": { DeviceCgroupRules: ["c 1:3 rwm"] },
   "a capability more": { CapAdd: ["SYS_ADMIN"] },
   "capabilities not dropped": { CapDrop: [] },
+  "a group of the host": { GroupAdd: ["0"] },
   "the host's processes": { PidMode: "host" },
   "the host's users": { UsernsMode: "host" },
   "the host's IPC": { IpcMode: "host" },
