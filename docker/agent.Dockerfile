@@ -25,7 +25,7 @@ RUN node scripts/build.mjs
 RUN install -d /out/pinned/opt/pillion /out/pinned/usr/share/doc /out/ours/opt/pillion /out/ours/usr/local/bin \
  && if [ -e /usr/local/LICENSE ]; then install -D -m 644 /usr/local/LICENSE /out/pinned/usr/share/doc/node/copyright \
     && install -D -m 644 /usr/local/LICENSE /out/pinned/opt/pillion/node/LICENSE; fi \
- && install -D -m 644 docker/licences/pi.txt /out/pinned/usr/share/doc/pi/copyright \
+ && install -D -m 644 config/licence-texts/@earendil-works__pi-coding-agent.txt /out/pinned/usr/share/doc/pi/copyright \
  && cp -a dist/product/. /out/ours/opt/pillion/ \
  && mv /out/ours/opt/pillion/pi /out/ours/opt/pillion/bin /out/ours/opt/pillion/harnesses.json /out/pinned/opt/pillion/ \
  && rm -r /out/ours/opt/pillion/guard/init.sh /out/ours/opt/pillion/docker \

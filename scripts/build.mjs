@@ -43,11 +43,20 @@ const requireBanner = {
 async function main() {
   rmSync(staging, { recursive: true, force: true });
   mkdirSync(staging, { recursive: true });
-  const [sidecar, guard, extension] = await Promise.all([buildSidecar(), buildGuard(), buildExtension()]);
+  const [sidecar, guard, extension, engineProxy] = await Promise.all([
+    buildSidecar(),
+    buildGuard(),
+    buildExtension(),
+    buildEngineProxy(),
+  ]);
   stagePi();
   const ripgrep = stageRipgrep();
+  const daemon = stageDaemon();
   const seeds = seedJiti();
-  writeThirdPartyLists({ service: [sidecar], product: [guard, extension], ripgrep, seeds });
+  writeThirdPartyLists({
+    ...{ service: [sidecar, engineProxy], daemon },
+    ...{ product: [guard, extension], ripgrep, seeds },
+  });
   makeReadable(join(staging, "product"));
   writeDigests();
   rmSync(dist, { recursive: true, force: true });
@@ -69,6 +78,7 @@ function buildSidecar() {
     outdir: staging,
     outExtension: { ".js": ".mjs" },
     sourcemap: "linked",
+    sourcesContent: false, // lines and names are enough for a stack
   });
 }
 
@@ -88,6 +98,17 @@ async function buildGuard() {
   return { metafile };
 }
 
+function buildEngineProxy() {
+  return build({
+    ...common,
+    entryPoints: { "engine-proxy": "services/engine-proxy/src/main.ts" },
+    outdir: staging,
+    outExtension: { ".js": ".mjs" },
+    sourcemap: "linked",
+    sourcesContent: false, // lines and names are enough for a stack
+  });
+}
+
 async function buildExtension() {
   const outfile = join(staging, "product/extension/pillion.js");
   const { metafile } = await build({
@@ -104,7 +125,7 @@ async function buildExtension() {
 }
 
 /** What the bundles contain, for the image's audit and for the licences that ask for their text to come along. */
-function writeThirdPartyLists({ service, product, ripgrep, seeds }) {
+function writeThirdPartyLists({ service, daemon, product, ripgrep, seeds }) {
   for (const [directory, results] of [
     [staging, service],
     [join(staging, "product"), product],
@@ -115,6 +136,7 @@ function writeThirdPartyLists({ service, product, ripgrep, seeds }) {
       list.addFile(ripgrep.file, [ripgrep.directory]);
       for (const seed of seeds) list.addFile(seed, []);
     }
+    if (results === service) list.addFile(daemon.file, [daemon.directory]);
     list.write();
   }
 }
@@ -196,6 +218,21 @@ function stageRipgrep() {
   cpSync(join(dirname(packageJson), "bin/rg"), join(staging, "product/bin/rg"));
   cpSync(packageJson, join(staging, "product/bin/ripgrep-package.json"));
   return { file: join(staging, "product/bin/rg"), directory: dirname(packageJson) };
+}
+
+/** The program that will fetch vendors' command lines: for the image of the service, where nothing starts it yet. */
+function stageDaemon() {
+  const require = createRequire(realpathSync(join(root, "node_modules/@sandbox-agent/cli/package.json")));
+  const packageJson = require.resolve(`@sandbox-agent/cli-linux-${process.arch}/package.json`);
+  const target = join(staging, "daemon");
+  for (const [from, to] of [
+    ["bin/sandbox-agent", "sandbox-agent"],
+    ["LICENSE", "LICENSE"],
+    ["package.json", "package.json"],
+  ])
+    cpSync(join(dirname(packageJson), from), join(target, to));
+  chmodSync(join(target, "sandbox-agent"), 0o755);
+  return { file: join(target, "sandbox-agent"), directory: dirname(packageJson) };
 }
 
 /** Runs have other uids than the builder; a strict umask must not shut them out. */

@@ -95,14 +95,28 @@ describe.each(BUILDERS)("an image built by %s", (_, builder) => {
   });
 });
 
-test("S1.4 S1.5 S1.6 S2.2 S2.10 the agent image is clean, with Pi, Node and Debian's packages accounted for", async () => {
-  const { findings, accepted, inventories, totals } = await auditByName(AGENT_IMAGE);
-  expect(findings).toEqual([]);
-  expect(accepted).toEqual([]);
-  expect(totals.debianPackages).toBeGreaterThan(50);
-  const [inventory] = inventories;
-  expect(inventory?.npm.find(({ name }) => name === "@earendil-works/pi-coding-agent")).toMatchObject({
-    licence: "MIT",
-  });
-  expect(inventory?.programs.map(({ name }) => name)).toEqual(["node"]);
-}, 180_000);
+describe("S1.4 S1.5 S1.6 S2.2 S2.10 each of our images is clean", () => {
+  const prefix = AGENT_IMAGE.replace(/-agent:base$/, "");
+  test.each([
+    ["agent:base", ["node"]],
+    ["agent:slim", ["node"]],
+    ["agent:browser", ["node"]],
+    ["sidecar:latest", ["node", "pillion-health"]],
+  ])(
+    "%s, with Pi, Node and Debian's packages accounted for",
+    async (name, programs) => {
+      const { findings, accepted, inventories, totals } = await auditByName(`${prefix}-${name}`);
+      expect(findings).toEqual([]);
+      expect(accepted).toEqual([]);
+      expect(totals.debianPackages).toBeGreaterThan(50);
+      const [inventory] = inventories;
+      expect(inventory?.npm.find(({ name: npm }) => npm === "@earendil-works/pi-coding-agent")).toMatchObject(
+        {
+          licence: "MIT",
+        },
+      );
+      expect(inventory?.programs.map((program) => program.name).toSorted()).toEqual(programs);
+    },
+    180_000,
+  );
+});

@@ -263,8 +263,23 @@ function toStartMessage(error: unknown, settings: Settings): string | undefined 
   if (error instanceof Fault) return `${error.message} (data directory: ${settings.home})`;
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   if (code === "EADDRINUSE") return `port ${settings.port} is taken; set PILLION_PORT to another one`;
+  if (["EACCES", "EPERM", "EROFS"].includes(code) && isUnder(settings.home, error))
+    return toHomeMessage(settings.home);
   if (code === "EACCES") return `not allowed: ${error instanceof Error ? error.message : code}`;
   return undefined;
+}
+
+function isUnder(home: string, error: unknown): boolean {
+  const path = error instanceof Error && "path" in error ? String(error.path) : "";
+  return path === home || path.startsWith(`${home}/`) || home.startsWith(`${path}/`);
+}
+
+function toHomeMessage(home: string): string {
+  const [uid, gid] = [process.getuid?.(), process.getgid?.()];
+  return (
+    `the data directory ${home} cannot be written to by uid ${uid}. Give it to that user (chown ${uid}:${gid}), start ` +
+    "Pillion as its owner (in a container: --user), or name another one with PILLION_HOME; a container needs a volume there"
+  );
 }
 
 function endAtOnce(log: Log, err: unknown): never {

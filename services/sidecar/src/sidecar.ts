@@ -56,9 +56,10 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
   await using held = new AsyncDisposableStack();
   mkdirSync(settings.home, { recursive: true, mode: 0o700 });
   const productDir = findProductDir();
+  const kinds = toPlaces(settings, productDir); // a data directory that cannot be written to is told here
   const [journal, places] = await Promise.all([
     openJournal({ file: join(settings.home, "journal.db"), onFailure: options.onFatal }),
-    PlaceList.probe(toPlaces(settings, productDir), settings.sandbox),
+    PlaceList.probe(kinds, settings.sandbox),
   ]);
   held.use(journal);
   held.defer(() => places.close());

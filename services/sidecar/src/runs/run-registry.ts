@@ -171,7 +171,7 @@ export class RunRegistry implements RunStore {
         () => ({ ok: false, detail: "cannot be written" }),
       ),
       within(LOOK_MS, places.look(), late).then(
-        () => ({ ok: places.inForce !== null, detail: places.inForce?.detail ?? "no sandbox can be had" }),
+        () => ({ ok: places.inForce !== null, detail: places.inForce?.detail ?? toLack(places) }),
         (error: unknown) => ({ ok: false, detail: toFault(error).message }),
       ),
     ]);
@@ -306,4 +306,10 @@ function toSecrets(request: RunRequest, profile: Profile): string[] {
 
 function notFound(): Fault {
   return new Fault("run_not_found", "There is no such run.");
+}
+
+/** What is wrong with the engine is what an operator can mend from outside. */
+function toLack({ probes }: PlaceList): string {
+  const engine = probes.find(({ kind }) => kind === "docker");
+  return engine === undefined ? "no sandbox can be had" : `no sandbox can be had: ${engine.detail}`;
 }

@@ -4,7 +4,8 @@ import { Fault } from "../kernel/fault.ts";
 import type { PlaceKind, PlaceProbe } from "./sandbox.ts";
 
 const MEND =
-  "Mend it by running as root, by allowing unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1 or " +
+  "Mend it by giving Pillion a container engine (PILLION_DOCKER_HOST; where Pillion itself is in a container this is the " +
+  "way), by running as root, by allowing unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1 or " +
   "user.max_user_namespaces), by installing util-linux, bash and perl, or, accepting runs without isolation, by " +
   "PILLION_ALLOW_UNISOLATED=true.";
 

@@ -98,16 +98,17 @@ export function toDockerPlaces(instance: string, more: Partial<DockerPlacesOptio
   });
 }
 
-export const DOCKER = toDockerMaker("the docker sandbox", {});
+export const DOCKER = toDockerMaker("the docker sandbox", () => ({}));
 
 /** gVisor: another kernel between the run and the machine's. */
-export const RUNSC = toDockerMaker("the docker sandbox under runsc", { runtime: "runsc" });
+export const RUNSC = toDockerMaker("the docker sandbox under runsc", () => ({ runtime: "runsc" }));
 
-function toDockerMaker(name: string, more: Partial<DockerPlacesOptions>): SandboxMaker {
+/** Containers of the same engine by other settings, which are asked for when one is opened. */
+export function toDockerMaker(name: string, more: () => Partial<DockerPlacesOptions>): SandboxMaker {
   return { name, hasReaders: true, open };
 
   async function open(wishes: SandboxWishes = {}): Promise<OpenedSandbox> {
-    const places = toDockerPlaces(`test${randomUUID().slice(0, 8)}`, more);
+    const places = toDockerPlaces(`test${randomUUID().slice(0, 8)}`, more());
     const runId = `run_${randomUUID()}`;
     const refuse = (connection: Duplex): void => void connection.destroy();
     const spec = toSpec(runId, wishes);
@@ -143,6 +144,7 @@ async function findGuardOf(firstPid: string): Promise<ProcessId | undefined> {
 
 let engine: { readonly [name: string]: string } | undefined;
 
+/** The environment by which the engine's own client finds it. */
 export function readEngine(): { readonly [name: string]: string } {
   const script = join(import.meta.dirname, "../../../../scripts/engine.sh");
   engine ??= Object.fromEntries(

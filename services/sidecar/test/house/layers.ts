@@ -4,7 +4,7 @@ import { type Import, isProduct, type SourceFile, toImports } from "./source-tre
 const SIDECAR = "services/sidecar/src/";
 
 /** Programs of their own. */
-const GUESTS = ["services/guard", "services/pi-extension", "services/image-audit"];
+const GUESTS = ["services/guard", "services/pi-extension", "services/engine-proxy", "services/image-audit"];
 
 const FAMILIES: Readonly<Record<string, number>> = {
   kernel: 2,

@@ -58,7 +58,7 @@ describe("S2.1 what each target holds", () => {
       digest: `${createHash("sha256").update(readFile("dist/product/extension/pillion.js")).digest("hex")}  -`,
     });
     const readLicence = (name: string) => readInside(target, `cat /usr/share/doc/${name}/copyright`);
-    expect(readLicence("pi")).toBe(readFile("docker/licences/pi.txt"));
+    expect(readLicence("pi")).toBe(readFile("config/licence-texts/@earendil-works__pi-coding-agent.txt"));
     expect(readLicence("pillion")).toBe(readFile("LICENSE"));
     expect(readLicence("node")).toContain("Copyright Node.js contributors");
     expect(readLicence("git")).toContain("GPL-2");

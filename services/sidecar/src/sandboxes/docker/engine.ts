@@ -233,9 +233,13 @@ export class Engine {
 
   async #check(client: Promise<Docker>): Promise<Docker> {
     if (this.isThere()) return client;
-    throw new Fault("sandbox_unavailable", "There is no container engine at the configured address.", {
-      retryable: true,
-    });
+    throw new Fault(
+      "sandbox_unavailable",
+      "There is no container engine at the configured address (PILLION_DOCKER_HOST).",
+      {
+        retryable: true,
+      },
+    );
   }
 }
 
@@ -275,7 +279,21 @@ function toEngineFault(what: string, error: unknown): Fault {
 }
 
 function toCode(what: string, status: number | undefined, text: string): [FailureCode, string] {
+  if (status === undefined && /EACCES/.test(text))
+    return [
+      "sandbox_unavailable",
+      "This user may not open the container engine's socket: give Pillion its proxy.",
+    ];
   if (status === undefined) return ["sandbox_unavailable", "The container engine cannot be reached."];
+  if (status === 403) {
+    const [, why = "its log says why"] = /engine-proxy: ([ \w'.,-]{1,200})/.exec(text) ?? [];
+    return ["sandbox_unavailable", `The container engine's proxy does not allow "${what}": ${why}.`];
+  }
+  if (status === 400 && /bind source path does not exist/.test(text))
+    return [
+      "forbidden",
+      "The directory is not there on the container engine's machine: send the files instead.",
+    ];
   if (/no space left on device/i.test(text)) return ["storage_full", "The container engine's disk is full."];
   if (status === 404 && /image/i.test(text))
     return ["image_missing", "The sandbox image is not on the container engine."];
