@@ -54,7 +54,7 @@ beforeAll(async () => {
   starting = startStormService(home, pickUidBase(), {
     PILLION_SANDBOX: "docker",
     PILLION_DOCKER_HOST: readEngineHost(),
-    PILLION_IMAGE: AGENT_IMAGE,
+    PILLION_IMAGE: AGENT_IMAGE.replace(/:base$/, ":slim"), // its shell can give a process another name
     PILLION_OPENAI_API_KEY: operatorKey,
     PILLION_ALLOWED_PROGRAMS: "bash",
     PILLION_PRIVATE_TARGETS: model.url,
