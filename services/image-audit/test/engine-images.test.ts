@@ -1,5 +1,4 @@
 // Images that a real engine built, by both of its builders: what was planted is found, a tiny clean one has nothing, ours is clean.
-import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -32,8 +31,7 @@ function build(builder: string, dockerfile: string, args: readonly string[] = []
   writeFileSync(join(directory, "readme"), "a page\n");
   writeFileSync(join(directory, "program"), "#!/bin/sh\necho a dummy\n", { mode: 0o755 });
   const tag = `${NAME}:${randomUUID().slice(0, 8)}`;
-  const env = { ...process.env, DOCKER_HOST: readEngineHost(), DOCKER_BUILDKIT: builder };
-  execFileSync("docker", ["build", "--quiet", ...args, "--tag", tag, directory], { env, stdio: "pipe" });
+  docker(["build", "--quiet", ...args, "--tag", tag, directory], { DOCKER_BUILDKIT: builder });
   rmSync(directory, { recursive: true, force: true });
   return tag;
 }

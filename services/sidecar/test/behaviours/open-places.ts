@@ -164,8 +164,10 @@ export function findDockerClient(): string {
   return execFileSync("bash", ["-c", "command -v docker"], { encoding: "utf8", env: readEngine() }).trim();
 }
 
-export function docker(args: readonly string[]): string {
-  return execFileSync("docker", args, { encoding: "utf8", env: readEngine() }).trim();
+/** `more` is added to the client's environment. */
+export function docker(args: readonly string[], more: Readonly<Record<string, string>> = {}): string {
+  const env = { ...readEngine(), ...more };
+  return execFileSync("docker", args, { encoding: "utf8", env, stdio: ["ignore", "pipe", "pipe"] }).trim();
 }
 
 export function readRuntimes(): string[] {
