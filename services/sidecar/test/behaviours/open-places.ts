@@ -119,7 +119,9 @@ export function toDockerMaker(name: string, more: () => Partial<DockerPlacesOpti
       sandbox,
       token: runId,
       async killGuard() {
-        const guard = await findGuardOf(docker(["inspect", "-f", "{{.State.Pid}}", toContainerName(runId)]));
+        const format = "{{.State.Pid}} {{.HostConfig.Runtime}}";
+        const [pid = "", runtime] = docker(["inspect", "-f", format, toContainerName(runId)]).split(" ");
+        const guard = await findGuardOf(Number(pid), runtime === "runsc");
         if (guard === undefined || !killProcess(guard, "SIGKILL"))
           throw new Error("there is no guard to kill");
       },
@@ -136,10 +138,10 @@ export function toDockerMaker(name: string, more: () => Partial<DockerPlacesOpti
   }
 }
 
-/** The engine's init is the container's first process; the guard is its child. gVisor is one process, and all ends with it. */
-async function findGuardOf(firstPid: string): Promise<ProcessId | undefined> {
-  const [guard] = await readChildPids(Number(firstPid));
-  return guard ?? (await readProcessIds(() => true)).find(({ pid }) => pid === Number(firstPid));
+/** The engine's init is the container's first process; the guard is its child. gVisor's first process is all of it. */
+async function findGuardOf(firstPid: number, isGvisor: boolean): Promise<ProcessId | undefined> {
+  if (!isGvisor) return (await readChildPids(firstPid))[0];
+  return (await readProcessIds(() => true)).find(({ pid }) => pid === firstPid);
 }
 
 let engine: { readonly [name: string]: string } | undefined;
