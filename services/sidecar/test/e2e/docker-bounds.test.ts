@@ -2,7 +2,8 @@
 import { randomInt } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { AGENT_IMAGE, docker, readEngineHost } from "../behaviours/open-places.ts";
+import { docker } from "../behaviours/open-places.ts";
+import { toDockerEnv } from "../fakes/docker-env.ts";
 import { type LiveService, openLiveService, runToEnd } from "../fakes/live-service.ts";
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
 import { looking, toScriptedRequest } from "../fakes/scripted-request.ts";
@@ -17,14 +18,7 @@ let service: LiveService;
 beforeAll(async () => {
   model = await openScriptedModel({});
   service = await openLiveService({
-    env: {
-      PILLION_SANDBOX: "docker",
-      PILLION_DOCKER_HOST: readEngineHost(),
-      PILLION_IMAGE: AGENT_IMAGE,
-      PILLION_PRIVATE_TARGETS: model.url,
-      PILLION_ALLOWED_PROGRAMS: "bash",
-      PILLION_MEMORY: "1g",
-    },
+    env: toDockerEnv(model),
   });
 });
 afterAll(async () => {

@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { pack } from "tar-stream";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { AGENT_IMAGE, docker, readEngineHost, readRuntimes } from "../behaviours/open-places.ts";
+import { AGENT_IMAGE, docker, readRuntimes } from "../behaviours/open-places.ts";
+import { toDockerEnv } from "../fakes/docker-env.ts";
 import { getJson, type LiveService, openLiveService, post, runToEnd } from "../fakes/live-service.ts";
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
 import { toScriptedRequest } from "../fakes/scripted-request.ts";
@@ -39,17 +40,11 @@ beforeAll(async () => {
   docker(["network", "create", NAME]);
   model = await openScriptedModel({});
   service = await openLiveService({
-    env: {
-      PILLION_SANDBOX: "docker",
-      PILLION_DOCKER_HOST: readEngineHost(),
-      PILLION_IMAGE: AGENT_IMAGE,
-      PILLION_PRIVATE_TARGETS: model.url,
-      PILLION_ALLOWED_PROGRAMS: "bash",
-      PILLION_MEMORY: "1g",
+    env: toDockerEnv(model, {
       PILLION_REFERENCE_ROOTS: directory,
       PILLION_ALLOWED_IMAGES: `${image},example.com/absent@sha256:${"0".repeat(64)}`,
       PILLION_OPEN_NETWORK: NAME,
-    },
+    }),
   });
 });
 afterAll(async () => {
@@ -148,13 +143,8 @@ describe("an image of another's", () => {
   });
 
   test("leaves no volume when the service has ended", async () => {
-    const env = {
-      PILLION_SANDBOX: "docker",
-      PILLION_DOCKER_HOST: readEngineHost(),
-      PILLION_IMAGE: AGENT_IMAGE,
-    };
     const own = await openLiveService({
-      env: { ...env, PILLION_PRIVATE_TARGETS: model.url, PILLION_ALLOWED_IMAGES: image },
+      env: toDockerEnv(model, { PILLION_ALLOWED_IMAGES: image }),
     });
     const instance = readFileSync(join(own.home, "instance"), "utf8");
     const list = () => docker(["volume", "ls", "-q", "--filter", `label=org.pillion.product=${instance}`]);
@@ -224,12 +214,7 @@ describe("a network of the engine's", () => {
       code: "invalid_request",
       errors: [{ path: "/sandbox/network" }],
     });
-    const env = {
-      PILLION_SANDBOX: "docker",
-      PILLION_DOCKER_HOST: readEngineHost(),
-      PILLION_IMAGE: AGENT_IMAGE,
-    };
-    await using without = await openLiveService({ env: { ...env, PILLION_PRIVATE_TARGETS: model.url } });
+    await using without = await openLiveService({ env: toDockerEnv(model) });
     expect(await (await post(without, "/run", request)).json()).toMatchObject({
       code: "forbidden",
       errors: [{ path: "/sandbox/network" }],
@@ -241,17 +226,7 @@ describe("a network of the engine's", () => {
 
 describe.runIf(readRuntimes().includes("runsc"))("under runsc", () => {
   test("a whole run works, shell and all, and says that the machine's kernel is not its own", async () => {
-    const env = {
-      PILLION_SANDBOX: "docker",
-      PILLION_DOCKER_HOST: readEngineHost(),
-      PILLION_IMAGE: AGENT_IMAGE,
-    };
-    const more = {
-      PILLION_RUNTIME: "runsc",
-      PILLION_ALLOWED_PROGRAMS: "bash",
-      PILLION_PRIVATE_TARGETS: model.url,
-    };
-    await using guarded = await openLiveService({ env: { ...env, ...more } });
+    await using guarded = await openLiveService({ env: toDockerEnv(model, { PILLION_RUNTIME: "runsc" }) });
     model.reset({ script: shell("git init -q . && git status --short | wc -l; cat /proc/version") });
     const { run, events } = await runToEnd(guarded, toScriptedRequest(model, { fields: withShell }));
     expect(toResults(events)).toMatchObject([

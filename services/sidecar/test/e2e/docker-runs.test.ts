@@ -5,7 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Receipt } from "#contract/sandbox";
-import { AGENT_IMAGE, docker, readEngineHost } from "../behaviours/open-places.ts";
+import { docker } from "../behaviours/open-places.ts";
+import { toDockerEnv } from "../fakes/docker-env.ts";
 import {
   getJson,
   type LiveService,
@@ -22,17 +23,7 @@ import { toResults } from "../fakes/tool-results.ts";
 let model: ScriptedModel;
 let service: LiveService;
 
-function toEnv(more: Record<string, string> = {}): Record<string, string> {
-  return {
-    PILLION_SANDBOX: "docker",
-    PILLION_DOCKER_HOST: readEngineHost(),
-    PILLION_IMAGE: AGENT_IMAGE,
-    PILLION_PRIVATE_TARGETS: model.url,
-    PILLION_ALLOWED_PROGRAMS: "bash",
-    PILLION_MEMORY: "1g",
-    ...more,
-  };
-}
+const toEnv = (more: Record<string, string> = {}) => toDockerEnv(model, more);
 
 beforeAll(async () => {
   model = await openScriptedModel({});

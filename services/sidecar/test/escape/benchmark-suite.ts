@@ -1,7 +1,8 @@
 /** The CIS Docker Benchmark on a live run of the whole service; and on containers as careless people make them. */
 import type { ContainerInspectInfo } from "dockerode";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { AGENT_IMAGE, docker, readEngineHost } from "../behaviours/open-places.ts";
+import { AGENT_IMAGE, docker } from "../behaviours/open-places.ts";
+import { toDockerEnv } from "../fakes/docker-env.ts";
 import { type LiveService, openLiveService, post, readEvents } from "../fakes/live-service.ts";
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
 import { toRun, toScriptedRequest } from "../fakes/scripted-request.ts";
@@ -39,7 +40,7 @@ export function checkBenchmark(tally: Tally): void {
 
     beforeAll(async () => {
       const model = held.use(await openScriptedModel({}));
-      const service = held.use(await openLiveService({ env: toEnvironment(model) }));
+      const service = held.use(await openLiveService({ env: toDockerEnv(model) }));
       run = await readLiveRun(service, model);
       const plain = create(
         held,
@@ -67,16 +68,6 @@ export function checkBenchmark(tally: Tally): void {
       tally.hold("CIS");
     });
   });
-}
-
-function toEnvironment(model: ScriptedModel): Record<string, string> {
-  return {
-    PILLION_SANDBOX: "docker",
-    PILLION_DOCKER_HOST: readEngineHost(),
-    PILLION_IMAGE: AGENT_IMAGE,
-    PILLION_PRIVATE_TARGETS: model.url,
-    PILLION_MEMORY: "1g",
-  };
 }
 
 /** The facts of a run that waits for its model. Its container is killed at the end, to see whether that is noticed. */

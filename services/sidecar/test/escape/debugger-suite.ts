@@ -1,6 +1,6 @@
 /** A signal opens the debugger of a Node program, and with it everything that the program can do; guard and harness have none. */
 import { describe, expect, test } from "vitest";
-import { AGENT_IMAGE, readEngineHost } from "../behaviours/open-places.ts";
+import { toDockerEnv } from "../fakes/docker-env.ts";
 import { openLiveService, runToEnd } from "../fakes/live-service.ts";
 import { openScriptedModel } from "../fakes/scripted-model.ts";
 import { toScriptedRequest } from "../fakes/scripted-request.ts";
@@ -25,10 +25,7 @@ export function probeDebuggers(tally: Tally): void {
       const script = [{ toolCalls: [{ name: "bash", arguments: { command: COMMAND } }] }, { text: "Done." }];
       await using model = await openScriptedModel({ script });
       await using service = await openLiveService({
-        env: {
-          ...{ PILLION_SANDBOX: "docker", PILLION_DOCKER_HOST: readEngineHost(), PILLION_IMAGE: AGENT_IMAGE },
-          ...{ PILLION_PRIVATE_TARGETS: model.url, PILLION_ALLOWED_PROGRAMS: "bash" },
-        },
+        env: toDockerEnv(model),
       });
       const fields = { execution: { allowedPrograms: ["bash"] } };
       const { run, events } = await runToEnd(service, toScriptedRequest(model, { fields }));

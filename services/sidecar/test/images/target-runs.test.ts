@@ -1,6 +1,6 @@
 // Runs of the service in each target of the agent image: which shell, which interpreters, and the browser.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { readEngineHost } from "../behaviours/open-places.ts";
+import { toDockerEnv } from "../fakes/docker-env.ts";
 import { type LiveService, openLiveService, runToEnd } from "../fakes/live-service.ts";
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
 import { toScriptedRequest } from "../fakes/scripted-request.ts";
@@ -14,13 +14,7 @@ beforeAll(async () => {
 afterAll(() => model[Symbol.asyncDispose]());
 
 const openWith = (target: Target, more: Record<string, string> = {}): Promise<LiveService> =>
-  openLiveService({
-    env: {
-      ...{ PILLION_SANDBOX: "docker", PILLION_DOCKER_HOST: readEngineHost(), PILLION_MEMORY: "1g" },
-      ...{ PILLION_IMAGE: toAgentImage(target), PILLION_ALLOWED_PROGRAMS: "bash" },
-      ...{ PILLION_PRIVATE_TARGETS: model.url, ...more },
-    },
-  });
+  openLiveService({ env: toDockerEnv(model, { PILLION_IMAGE: toAgentImage(target), ...more }) });
 
 const SCRIPT = "import json, os; print(json.dumps([os.getuid(), sum(range(10))]))";
 
