@@ -191,7 +191,8 @@ CONF
 }
 
 binfmt=/proc/sys/fs/binfmt_misc
-# The kernel hands programs of the other architecture to qemu, which it keeps open (F), so containers need not have it.
+# The kernel hands programs of the other architecture to qemu, which it keeps open (F), so containers need not have it, and opens them for it (O),
+# so that it can run what may not be read.
 # By qemu's usual name, which mmdebstrap looks for; where the machine has it already, it is used and left as it is.
 other=aarch64 magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
 if [ "$own" = arm64 ]; then other=x86_64 magic=${magic/xb7/x3e}; fi
@@ -199,7 +200,7 @@ start_emulation() {
   local mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
   if [ ! -e "$binfmt/register" ]; then mount -t binfmt_misc binfmt_misc "$binfmt" && touch "$run/binfmt-mounted"; fi
   if [ -e "$binfmt/qemu-$other" ]; then return; fi
-  printf ':qemu-%s:M::%s:%s:%s:F' "$other" "$magic" "$mask" "$root/usr/bin/qemu-$other-static" >"$binfmt/register"
+  printf ':qemu-%s:M::%s:%s:%s:OF' "$other" "$magic" "$mask" "$root/usr/bin/qemu-$other-static" >"$binfmt/register"
   touch "$run/binfmt-registered"
 }
 stop_emulation() {

@@ -17,17 +17,30 @@ export const ImageDigest = z
   );
 export type ImageDigest = z.infer<typeof ImageDigest>;
 
+/** Node does not start in less; and to an engine, 0 means that there is no limit. */
+const LEAST_MEMORY_BYTES = 64 * 1024 ** 2;
+const MEMORY_UNITS: Record<string, number> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
+
+/** `text` as `sandbox.memory` has it; NaN where it has another form. */
+export function toMemoryBytes(text: string): number {
+  const [, digits, unit = ""] = /^(\d{1,15})([kmg]?)$/i.exec(text) ?? [];
+  return digits === undefined
+    ? Number.NaN
+    : Number(digits) * (MEMORY_UNITS[unit.toLowerCase()] ?? Number.NaN);
+}
+
 export const SandboxRequest = z.strictObject({
   kind: z.enum(["auto", "local", "docker"]).default("auto").describe("`auto` takes the strongest present."),
   image: ImageDigest.optional().describe(
     "An image that the operator allows, written as in the operator's list.",
   ),
-  cpus: z.number().positive().max(1024).optional(),
+  cpus: z.number().min(0.01).max(1024).optional(),
   memory: z
     .string()
-    .regex(/^\d+[kmgKMG]?$/)
+    .regex(/^\d{1,15}[kmgKMG]?$/)
+    .refine((text) => toMemoryBytes(text) >= LEAST_MEMORY_BYTES, "must be at least 64m")
     .optional()
-    .describe("Bytes, or with k, m, g."),
+    .describe("Bytes, or with k, m, g; at least 64m."),
   pids: z.int().min(16).max(65_536).optional().describe("Most processes and threads of the run."),
   network: z
     .enum(["none", "open"])

@@ -9,6 +9,7 @@ import { readInterfaces } from "./interfaces.ts";
 const NAMESPACES = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] as const;
 
 export async function readView(config: GuardConfig): Promise<GuardView> {
+  const mounts = await readWritableMounts();
   const [status, namespaces, interfaces, extension, harnesses, references, workspace, ...writable] =
     await Promise.all([
       readFile("/proc/self/status", "utf8"),
@@ -16,7 +17,7 @@ export async function readView(config: GuardConfig): Promise<GuardView> {
       readInterfaces(),
       readFile(new URL("../extension/pillion.js", import.meta.url)),
       readHarnesses(),
-      readReferences(config),
+      readReferences(config, mounts),
       stat(config.workspace, { bigint: true }),
       may("/usr", constants.W_OK),
       may(config.workspace, constants.W_OK),
@@ -38,7 +39,7 @@ export async function readView(config: GuardConfig): Promise<GuardView> {
     harnessSha256: harnesses,
     references,
     systemWritable: writable[0],
-    workspaceWritable: writable[1],
+    workspaceWritable: writable[1] || hasBelow(mounts, config.workspace),
     workspaceId: `${workspace.dev}:${workspace.ino}`,
   };
 }
@@ -55,7 +56,10 @@ async function readHarnesses(): Promise<Record<string, string>> {
 }
 
 /** A file that others could be put in the place of is as good as writable. */
-async function readReferences({ references }: GuardConfig): Promise<GuardView["references"]> {
+async function readReferences(
+  { references }: GuardConfig,
+  mounts: readonly string[],
+): Promise<GuardView["references"]> {
   const { directory, names } = references;
   if (names.length === 0) return [];
   const replaceable = await may(directory, constants.W_OK);
@@ -64,11 +68,24 @@ async function readReferences({ references }: GuardConfig): Promise<GuardView["r
     const there = await stat(path, { bigint: true }).catch(() => undefined);
     if (there === undefined) return [];
     const readable = await may(path, there.isDirectory() ? constants.R_OK | constants.X_OK : constants.R_OK);
-    const writable = replaceable || (await may(path, constants.W_OK));
+    const writable = replaceable || hasBelow(mounts, path) || (await may(path, constants.W_OK));
     return [{ path, id: `${there.dev}:${there.ino}`, readable, writable }];
   });
   return (await Promise.all(found)).flat();
 }
+
+/** Where something is mounted that can be written to; proc(5), mountinfo: the fifth field is where, the sixth how. */
+async function readWritableMounts(): Promise<string[]> {
+  const lines = (await readFile("/proc/self/mountinfo", "utf8")).split("\n");
+  return lines.flatMap((line) => {
+    const [, , , , at, options = ""] = line.split(" ");
+    return at === undefined || options.split(",").includes("ro") ? [] : [at];
+  });
+}
+
+/** A read-only mount says nothing of what is mounted inside it. */
+const hasBelow = (mounts: readonly string[], path: string): boolean =>
+  mounts.some((at) => at.startsWith(`${path}/`));
 
 function may(path: string, mode: number): Promise<boolean> {
   return access(path, mode).then(

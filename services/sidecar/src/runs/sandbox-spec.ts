@@ -2,7 +2,7 @@
 import { realpath, stat } from "node:fs/promises";
 import { isAbsolute, relative } from "node:path";
 import type { RunRequest } from "#contract/run";
-import type { SandboxKind } from "#contract/sandbox";
+import { type SandboxKind, toMemoryBytes } from "#contract/sandbox";
 import type { Profile } from "../agents/profile.ts";
 import { Fault } from "../kernel/fault.ts";
 import type { Reference, SandboxSpec } from "../sandboxes/sandbox.ts";
@@ -46,18 +46,10 @@ export async function toSandboxSpec(
     ...(image === undefined ? {} : { image }),
     pids: Math.min(pids ?? limits.pids, limits.pids),
     ...(cpus === undefined ? {} : { cpus }),
-    ...(memory === undefined ? {} : { memoryBytes: toBytes(memory) }),
+    ...(memory === undefined ? {} : { memoryBytes: toMemoryBytes(memory) }),
     ...(request.role === "reader" ? { initialFiles: toWorkspaceFiles(request) } : {}),
     executable: profile.hasShell,
   };
-}
-
-const UNITS: Record<string, number> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
-
-/** The contract has checked the form. */
-function toBytes(text: string): number {
-  const [, digits = "", unit = ""] = /^(\d+)([kmg]?)$/i.exec(text) ?? [];
-  return Number(digits) * (UNITS[unit.toLowerCase()] ?? 1);
 }
 
 /** A local sandbox has no image, no network of an engine's, and no limit of these kinds. */

@@ -13,11 +13,14 @@ export interface BoundDirectory extends AsyncDisposable {
   readonly id: string;
 }
 
-/** The owner's identity is the run's, so that what it writes belongs to the caller. Throws forbidden, as below, and for root's. */
-export async function openBoundWorkspace(path: string): Promise<BoundDirectory> {
+/**
+ * `runsAsOwner`: the owner's identity becomes the run's, so that what it writes belongs to the caller.
+ * Throws forbidden, as below, and then for root's too.
+ */
+export async function openBoundWorkspace(path: string, runsAsOwner: boolean): Promise<BoundDirectory> {
   const bound = await openBoundDirectory(path, "workspace");
   try {
-    if (process.getuid?.() === 0) refuseRoot(bound.uid, bound.gid);
+    if (runsAsOwner) refuseRoot(bound.uid, bound.gid);
     return bound;
   } catch (error) {
     await bound[Symbol.asyncDispose]();
@@ -33,7 +36,7 @@ export async function openBoundDirectory(
   await using held = new AsyncDisposableStack();
   const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants;
   const handle = await open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW).catch((cause: unknown) => {
-    throw moved(what, cause);
+    throw isDenied(cause) ? closed(what, cause) : moved(what, cause);
   });
   held.use(handle);
   const cwd = `/proc/${process.pid}/fd/${handle.fd}`;
@@ -57,4 +60,11 @@ function moved(what: string, cause?: unknown): Fault {
   return new Fault("forbidden", `The ${what}'s directory was moved or replaced before it was mounted.`, {
     cause,
   });
+}
+
+const isDenied = (cause: unknown): boolean =>
+  cause instanceof Error && "code" in cause && (cause.code === "EACCES" || cause.code === "EPERM");
+
+function closed(what: string, cause: unknown): Fault {
+  return new Fault("forbidden", `The ${what}'s directory may not be read by the service's user.`, { cause });
 }

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 // What a run may read beside its workspace: there under its name, as it was checked, and written by nobody.
 import {
   chmodSync,
@@ -81,6 +82,27 @@ export function keepsReferences(maker: SandboxMaker): void {
         expect(readFileSync(join(directory, "inner/spec.txt"), "utf8")).toBe("the spec");
       },
     );
+
+    test.runIf(process.getuid?.() === 0)("S3.5 do not bring what is mounted inside them", async () => {
+      const inner = join(directory, "mounted");
+      mkdirSync(inner);
+      execFileSync("mount", ["-t", "tmpfs", "-o", "mode=1777", "pillion-test", inner]);
+      try {
+        writeFileSync(join(inner, "here.txt"), "here"); // the control: it is there, and everybody may write
+        await using opened = await maker.open({ references: toReferences(directory).slice(1) });
+        await opened.sandbox.seal();
+        const script = `
+          const fs = require("node:fs");
+          let written = "done";
+          try { fs.writeFileSync("/refs/spec/mounted/new.txt", "x"); } catch (error) { written = error.code; }
+          process.stdout.write(JSON.stringify({ names: fs.readdirSync("/refs/spec/mounted"), written }));`;
+        const seen = await json((await startNode(opened.sandbox, script)).stdio);
+        expect(seen).toEqual({ names: [], written: "EROFS" });
+        expect(readdirSync(inner)).toEqual(["here.txt"]);
+      } finally {
+        execFileSync("umount", [inner]);
+      }
+    });
 
     test("that the run could not read are refused by name", async () => {
       chmodSync(directory, 0o700);

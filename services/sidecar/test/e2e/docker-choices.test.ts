@@ -23,12 +23,19 @@ let image: string;
 async function importImage(): Promise<string> {
   const archive = pack();
   archive.entry({ name: "etc/marker", mode: 0o644 }, "an image of another's\n");
+  // What lies at our product's place in an image of another's must never be used.
+  archive.entry({ name: "opt/pillion/harnesses.json", mode: 0o644 }, '{"pi":"another"}');
   archive.finalize();
   const chunks: Buffer[] = [];
   for await (const chunk of Readable.from(archive)) chunks.push(chunk);
   const file = join(directory, "image.tar");
   writeFileSync(file, Buffer.concat(chunks));
-  const change = ["--change", "ENV NODE_OPTIONS=--require=/nowhere.js LD_PRELOAD=/nowhere.so"];
+  const change = [
+    "--change",
+    "ENV NODE_OPTIONS=--require=/nowhere.js LD_PRELOAD=/nowhere.so",
+    "--change",
+    "EXPOSE 80",
+  ];
   return docker(["import", ...change, file, `${NAME}:latest`]);
 }
 
@@ -142,6 +149,21 @@ describe("an image of another's", () => {
     expect(await (await fetch(`${service.url}/v1/runs/${run.id}/files/made.txt`)).text()).toBe("made\n");
   });
 
+  test("S3.9 runs on, with our product, when the product's volume was removed behind the service's back", async () => {
+    await using own = await openLiveService({ env: toDockerEnv(model, { PILLION_ALLOWED_IMAGES: image }) });
+    const instance = readFileSync(join(own.home, "instance"), "utf8");
+    const list = () => docker(["volume", "ls", "-q", "--filter", `label=org.pillion.product=${instance}`]);
+    const request = toScriptedRequest(model, { fields: { sandbox: { kind: "docker", image } } });
+    const found: string[] = [];
+    for (const _ of ["first", "second"]) {
+      model.reset({ script: [{ text: "Here." }] });
+      expect((await runToEnd(own, request)).run).toMatchObject({ outcome: "succeeded" });
+      found.push(list());
+      docker(["volume", "rm", list()]);
+    }
+    expect(new Set(found).size).toBe(2);
+  });
+
   test("leaves no volume when the service has ended", async () => {
     const own = await openLiveService({
       env: toDockerEnv(model, { PILLION_ALLOWED_IMAGES: image }),
@@ -196,6 +218,12 @@ describe("a network of the engine's", () => {
       egressEnforced: false,
       missing: expect.arrayContaining([expect.stringContaining("egress is not enforced")]),
     });
+  });
+
+  test("S3.15 can be had by an image that exposes a port, and none is published", async () => {
+    model.reset({ script: [{ text: "Here." }] });
+    const { run } = await runWith({ sandbox: { kind: "docker", image, network: "open" } });
+    expect(run).toMatchObject({ outcome: "succeeded", receipt: { network: "open" } });
   });
 
   test("S3.15 S3.4 is not there for a run that does not ask", async () => {

@@ -123,7 +123,7 @@ describe.runIf(isRoot)("a caller's own directory", () => {
   });
 
   test("is held from its check to its mount, whatever gets its name in between", async () => {
-    await using bound = await openBoundWorkspace(workspace);
+    await using bound = await openBoundWorkspace(workspace, true);
     renameSync(workspace, `${workspace}-moved`);
     toDirectory("project", OWNER.uid, OWNER.gid);
     writeFileSync(join(workspace, "name.txt"), "impostor");

@@ -1,5 +1,6 @@
 /** Everything that is set on a run's container, from what the operator allows and the run wants. Pure; a golden test pins it. */
 import type { ContainerCreateOptions } from "dockerode";
+import { Fault } from "../../kernel/fault.ts";
 import { toGuardCommand } from "../guard-command.ts";
 import { toBoundReferences, toReferencePath } from "../references.ts";
 import type { SandboxPaths, SandboxSpec } from "../sandbox.ts";
@@ -41,6 +42,8 @@ const NPROC = 32_768;
 
 /** May read Node in our image. A process of a program that it cannot read is closed to the other processes of its user. */
 const READERS_GID = "64220";
+/** The one runtime that is known to differ; every other is taken for one like runc. */
+export const GVISOR = "runsc";
 
 export type ContainerLimits = {
   readonly cpus: number;
@@ -83,8 +86,10 @@ export type ContainerWishes = {
   readonly user: { readonly uid: number; readonly gid: number };
 };
 
+/** Throws internal where a limit would be none: 0 means that to an engine. */
 export function toContainerOptions(wishes: ContainerWishes): ContainerCreateOptions {
   const { spec, limits, user } = wishes;
+  refuseNoLimit(limits);
   return {
     name: toContainerName(wishes.instance, spec.runId),
     Image: wishes.image,
@@ -116,7 +121,7 @@ export function toContainerOptions(wishes: ContainerWishes): ContainerCreateOpti
       ReadonlyRootfs: true,
       CapDrop: ["ALL"],
       // Linux executes what it may not read; gVisor does not.
-      GroupAdd: wishes.runtime === "runc" ? [] : [READERS_GID],
+      GroupAdd: wishes.runtime === GVISOR ? [READERS_GID] : [],
       SecurityOpt: ["no-new-privileges:true", `seccomp=${wishes.seccomp}`],
       Privileged: false,
       PublishAllPorts: false,
@@ -139,6 +144,13 @@ export function toContainerOptions(wishes: ContainerWishes): ContainerCreateOpti
       AutoRemove: false, // it would lose how the container ended
     },
   };
+}
+
+function refuseNoLimit({ cpus, memoryBytes, pids }: ContainerLimits): void {
+  const isLimit = [Math.round(cpus * 1e9), memoryBytes, pids].every(
+    (value) => Number.isSafeInteger(value) && value > 0,
+  );
+  if (!isLimit) throw new Fault("internal", "A run's container would have had no limit.");
 }
 
 /** Also the beginning of the names of a run's volumes. */
@@ -177,25 +189,28 @@ function toTmpfs(wishes: ContainerWishes): Record<string, string> {
   };
 }
 
-type Mount = NonNullable<NonNullable<ContainerCreateOptions["HostConfig"]>["Mounts"]>[number];
+type EngineMount = NonNullable<NonNullable<ContainerCreateOptions["HostConfig"]>["Mounts"]>[number];
 
-function toMounts({ spec, volumes }: ContainerWishes): Mount[] {
+function toMounts({ spec, volumes }: ContainerWishes): EngineMount[] {
   const { workspace } = spec;
   return [
-    ...volumes.map(
-      ({ volume, target }): Mount => ({ Type: "volume", Source: volume, Target: target, ReadOnly: true }),
-    ),
+    ...volumes.map(({ volume, target }) => toVolume(volume, target)),
     ...(workspace.kind === "bind" ? [toBind(workspace.path, DOCKER_PATHS.workspace, spec.readOnly)] : []),
     ...toBoundReferences(spec.references).map(({ name, path }) => toBind(path, toReferencePath(name), true)),
   ];
 }
 
-function toBind(from: string, to: string, readOnly: boolean): Mount {
-  return {
-    Type: "bind",
-    Source: from,
-    Target: to,
-    ReadOnly: readOnly,
-    BindOptions: { Propagation: "rprivate" },
+/** An empty volume stays empty: what the image has at that place is not ours. */
+function toVolume(volume: string, target: string): EngineMount {
+  const mount = {
+    ...{ Type: "volume" as const, Source: volume, Target: target, ReadOnly: true },
+    VolumeOptions: { NoCopy: true },
   };
+  return mount as EngineMount; // dockerode's type wants fields that the engine does without
+}
+
+/** What is mounted below the directory stays outside: old engines would make only the top read-only. */
+function toBind(from: string, to: string, readOnly: boolean): EngineMount {
+  const BindOptions = { Propagation: "rprivate" as const, NonRecursive: true };
+  return { Type: "bind", Source: from, Target: to, ReadOnly: readOnly, BindOptions };
 }

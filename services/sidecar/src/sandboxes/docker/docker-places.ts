@@ -21,6 +21,7 @@ import {
   type ContainerLimits,
   clampLimits,
   DOCKER_PATHS,
+  GVISOR,
   LABELS,
   toContainerName,
   toContainerOptions,
@@ -108,7 +109,9 @@ export class DockerPlaces implements PlaceKind {
     signal.throwIfAborted();
     await using held = new AsyncDisposableStack();
     const bound =
-      spec.workspace.kind === "bind" ? held.use(await openBoundWorkspace(spec.workspace.path)) : undefined;
+      spec.workspace.kind === "bind"
+        ? held.use(await openBoundWorkspace(spec.workspace.path, true))
+        : undefined;
     const references = held.use(await openBoundReferences(spec.references));
     const user = bound === undefined ? USER : { uid: bound.uid, gid: bound.gid };
     const left = new AsyncDisposableStack(); // what the place owns once it is there
@@ -291,7 +294,7 @@ async function end(left: AsyncDisposableStack): Promise<void> {
 
 /** gVisor numbers files in its own way, so what is mounted cannot be compared with what was checked. */
 function toForeignFault(what: string, runtime: string): Fault {
-  if (runtime !== "runc") {
+  if (runtime === GVISOR) {
     return new Fault(
       "isolation_unavailable",
       `Under the runtime ${runtime} it cannot be proved which directory is mounted as ${what}. Send the files instead.`,

@@ -297,7 +297,7 @@ function toCode(what: string, status: number | undefined, text: string): [Failur
   if (/no space left on device/i.test(text)) return ["storage_full", "The container engine's disk is full."];
   if (status === 404 && /image/i.test(text))
     return ["image_missing", "The sandbox image is not on the container engine."];
-  if (/runtime/i.test(text) && /unknown|not found|invalid/i.test(text))
+  if (/unknown( or invalid)? runtime/i.test(text))
     return ["sandbox_unavailable", "The container engine does not have the wanted runtime."];
   if (status === 409 && what === "create")
     return ["sandbox_unavailable", "The container engine has another container of the run's name."];

@@ -20,12 +20,24 @@ export class ProductVolume {
     this.#instance = instance;
   }
 
-  /** The name of a volume with what our image `imageId` has as product. Made once; the same for all runs. */
-  find(imageId: string): Promise<string> {
-    const made = this.#made.get(imageId) ?? this.#make(imageId);
-    this.#made.set(imageId, made);
-    made.catch(() => this.#made.delete(imageId));
-    return made;
+  /** The name of a volume with what our image `imageId` has as product: the same for all runs, as long as it is there. */
+  async find(imageId: string): Promise<string> {
+    const known = this.#made.get(imageId);
+    if (known !== undefined && (await this.#isThere(await known))) return known;
+    // Another run may have begun to make it meanwhile.
+    if (this.#made.get(imageId) === known) {
+      const made = this.#make(imageId);
+      this.#made.set(imageId, made);
+      made.catch(() => this.#made.delete(imageId));
+      return made;
+    }
+    return this.find(imageId);
+  }
+
+  /** One of that name without our label was made by the engine, for a run that asked for one that was gone. */
+  async #isThere(name: string): Promise<boolean> {
+    const ours = await this.#engine.listVolumes(`${LABEL}=${this.#instance}`);
+    return ours.some(({ id }) => id === name);
   }
 
   /** Removes those of this instance. Before any is made, or after the last run. */

@@ -5,7 +5,7 @@ import type { Receipt } from "#contract/sandbox";
 import { Fault } from "../../kernel/fault.ts";
 import type { SandboxSpec } from "../sandbox.ts";
 import { findWeakView } from "../weak-view.ts";
-import type { ContainerLimits } from "./container-spec.ts";
+import { type ContainerLimits, GVISOR } from "./container-spec.ts";
 
 /** What the engine did not do as it was told, in words; empty is as it must be. */
 export function findWeaker(asked: ContainerCreateOptions, got: ContainerInspectInfo): string[] {
@@ -20,7 +20,9 @@ export function findWeaker(asked: ContainerCreateOptions, got: ContainerInspectI
     ["the image", got.Image === asked.Image],
     [
       "no published port",
-      Object.keys(got.NetworkSettings.Ports ?? {}).length === 0 && has.PublishAllPorts !== true,
+      // What an image exposes is listed too, without a binding.
+      Object.values(got.NetworkSettings.Ports ?? {}).every((bindings) => (bindings ?? []).length === 0) &&
+        has.PublishAllPorts !== true,
     ],
     ["a read-only root", has.ReadonlyRootfs === true],
     ["no capabilities", same(has.CapDrop, ["ALL"]) && (has.CapAdd ?? []).length === 0],
@@ -32,12 +34,15 @@ export function findWeaker(asked: ContainerCreateOptions, got: ContainerInspectI
       [has.PidMode, has.UTSMode, has.UsernsMode].every((mode) => mode !== "host") &&
         has.IpcMode === "private",
     ],
-    ["the cpu limit", has.NanoCpus === wanted.NanoCpus],
-    ["the memory limit", has.Memory === wanted.Memory && has.MemorySwap === wanted.MemorySwap],
-    ["the pids limit", has.PidsLimit === wanted.PidsLimit],
+    ["the cpu limit", isLimit(has.NanoCpus) && has.NanoCpus === wanted.NanoCpus],
+    [
+      "the memory limit",
+      isLimit(has.Memory) && has.Memory === wanted.Memory && has.MemorySwap === wanted.MemorySwap,
+    ],
+    ["the pids limit", isLimit(has.PidsLimit) && has.PidsLimit === wanted.PidsLimit],
     ["the ulimits", same(sortByName(has.Ulimits), sortByName(wanted.Ulimits))],
     ["the bounds of temp, home and workspace", same(sortEntries(has.Tmpfs), sortEntries(wanted.Tmpfs))],
-    ["an unprivileged user", got.Config.User === asked.User && !/^0(:|$)/.test(got.Config.User)],
+    ["an unprivileged user", got.Config.User === asked.User && /^[1-9]\d*:[1-9]\d*$/.test(got.Config.User)],
     ["an init", has.Init === true],
     ["a bounded log", has.LogConfig?.Type === "none"],
     ["only the mounts of the run", sameMounts(asked, got)],
@@ -56,12 +61,16 @@ function sortByName(limits: ContainerInspectInfo["HostConfig"]["Ulimits"]): unkn
     .toSorted((a, b) => String(a[0]).localeCompare(String(b[0])));
 }
 
+/** To an engine 0 and -1 mean none. */
+const isLimit = (value: number | null | undefined): boolean => typeof value === "number" && value > 0;
+
 function sameMounts(asked: ContainerCreateOptions, got: ContainerInspectInfo): boolean {
   const wanted = (asked.HostConfig?.Mounts ?? []).map(
-    ({ Target, ReadOnly }) => `${Target} ${ReadOnly ? "ro" : "rw"}`,
+    ({ Type, Source, Target, ReadOnly }) => `${Type} ${Source} ${Target} ${ReadOnly ? "ro" : "rw"}`,
   );
   const has = got.Mounts.filter(({ Type }) => String(Type) !== "tmpfs").map(
-    ({ Destination, RW }) => `${Destination} ${RW ? "rw" : "ro"}`,
+    ({ Type, Name, Source, Destination, RW }) =>
+      `${Type} ${Type === "volume" ? Name : Source} ${Destination} ${RW ? "rw" : "ro"}`,
   );
   return (
     JSON.stringify(has.toSorted()) === JSON.stringify(wanted.toSorted()) &&
@@ -86,11 +95,11 @@ export function toDockerReceipt(view: GuardView, facts: ReceiptFacts): Receipt {
   const { spec, limits, user } = facts;
   const isOpen = spec.network === "open";
   // gVisor has its own filter below and ignores ours; it tells nothing of no_new_privs, which it always has.
-  const isRunc = facts.runtime === "runc";
-  const seen = isRunc || view.noNewPrivs !== null ? view : { ...view, noNewPrivs: true };
+  const isGvisor = facts.runtime === GVISOR;
+  const seen = isGvisor && view.noNewPrivs === null ? { ...view, noNewPrivs: true } : view;
   const weak = [
     ...findWeakView(seen, user, isOpen),
-    ...(view.seccomp || !isRunc ? [] : ["our seccomp profile"]),
+    ...(view.seccomp || isGvisor ? [] : ["our seccomp profile"]),
   ];
   if (weak.length > 0) throw toWeakFault(weak);
   return {
@@ -122,7 +131,7 @@ export function toDockerReceipt(view: GuardView, facts: ReceiptFacts): Receipt {
         ? ["a bar to new user, PID and network namespaces and chroot: this image's browser makes them"]
         : []),
       ...(isOpen ? ["network isolation: egress is not enforced on a network of the engine's"] : []),
-      ...(isRunc ? ["a kernel of its own: containers share the host's"] : []),
+      ...(!isGvisor ? ["a kernel of its own: containers share the host's"] : []),
       ...(view.seccomp ? [] : ["our seccomp profile: this runtime does not apply it"]),
     ],
   };

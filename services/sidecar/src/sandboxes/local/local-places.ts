@@ -94,7 +94,9 @@ export class LocalPlaces implements PlaceKind {
   async open(spec: SandboxSpec, signal: AbortSignal): Promise<Place> {
     signal.throwIfAborted();
     await using bound =
-      spec.workspace.kind === "bind" ? await openBoundWorkspace(spec.workspace.path) : undefined;
+      spec.workspace.kind === "bind"
+        ? await openBoundWorkspace(spec.workspace.path, process.getuid?.() === 0)
+        : undefined;
     await using held = new AsyncDisposableStack();
     const references = held.use(await openBoundReferences(spec.references));
     const identity = await toIdentity(bound, this.#identities);

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { RunRequest } from "#contract/run";
 import type { Profile } from "../../../../src/agents/profile.ts";
+import { toFault } from "../../../../src/kernel/fault.ts";
 import { toSandboxSpec } from "../../../../src/runs/sandbox-spec.ts";
 import { clampLimits, toContainerOptions } from "../../../../src/sandboxes/docker/container-spec.ts";
 import type { SandboxSpec } from "../../../../src/sandboxes/sandbox.ts";
@@ -129,7 +130,7 @@ test("a caller's own directory is bound, with its owner as user, and read-only f
         Source: "/srv/shop",
         Target: "/workspace",
         ReadOnly: true,
-        BindOptions: { Propagation: "rprivate" },
+        BindOptions: { Propagation: "rprivate", NonRecursive: true },
       },
     ],
     Tmpfs: ["/tmp", "/home/agent"],
@@ -142,10 +143,15 @@ test("a reader's files come in a volume that is mounted read-only", () => {
     { volumes: [{ volume: "pillion-v", target: "/workspace" }] },
   );
   expect(HostConfig?.Mounts).toEqual([
-    { Type: "volume", Source: "pillion-v", Target: "/workspace", ReadOnly: true },
+    {
+      ...{ Type: "volume", Source: "pillion-v", Target: "/workspace", ReadOnly: true },
+      VolumeOptions: { NoCopy: true },
+    },
   ]);
   expect(HostConfig?.Tmpfs).not.toHaveProperty("/workspace");
 });
+
+const ALLOWED_IMAGE = `sha256:${"a".repeat(64)}`;
 
 /** Mostly what a caller may send, now and then anything at all. */
 const orAnything = <T>(valid: fc.Arbitrary<T>) =>
@@ -162,12 +168,17 @@ const REQUESTS = fc.record(
       fc.record(
         {
           kind: fc.constantFrom("auto", "docker"),
-          pids: fc.integer({ min: 16, max: 65_536 }),
-          cpus: fc.double({ min: 0.1, max: 1024, noNaN: true }),
-          memory: fc.constantFrom("1k", "64m", "900g", "1"),
+          pids: fc.oneof(fc.integer({ min: 16, max: 65_536 }), fc.constantFrom(0, -1)),
+          cpus: fc.oneof(fc.double({ min: 0, max: 1024, noNaN: true }), fc.constantFrom(0, -1, 1e-10)),
+          memory: fc.constantFrom("0", "0g", "1", "1k", "64m", "900g", "999999999999999g"),
+          network: fc.constantFrom("none", "open"),
+          image: fc.constantFrom(ALLOWED_IMAGE, "sha256:feed", `sha256:${"1".repeat(64)}`),
         },
         { requiredKeys: [] },
       ),
+    ),
+    references: orAnything(
+      fc.constantFrom([], [{ name: "a", content: "b" }], [{ name: "etc", path: "/etc" }]),
     ),
     limits: orAnything(fc.record({ wallMs: fc.integer({ min: 1 }) })),
   },
@@ -176,25 +187,52 @@ const REQUESTS = fc.record(
 const PROFILE = { hasShell: false } as Profile; // the only field that a spec is made from
 const CEILING = {
   ...{ pids: 512, workspaceBytes: 1_000_000, workspaceRoots: [], referenceRoots: [], protectedPaths: [] },
-  ...{ allowedImages: [], hasOpenNetwork: false },
+  ...{ allowedImages: [ALLOWED_IMAGE], hasOpenNetwork: false },
 };
 
-test("a request can lower its limits, bring files as a reader, and change nothing else", async () => {
+const MACHINE = { cpus: 2, memoryBytes: 24 * 1024 ** 3 };
+const OPERATORS = { cpus: 4, memoryBytes: 8 * 1024 ** 3 };
+
+test("a request can lower its limits, bring files and references, and change nothing else", async () => {
   const plain = toOptions();
   let accepted = 0;
   await fc.assert(
     fc.asyncProperty(REQUESTS, async (json) => {
       const request = RunRequest.safeParse(json);
       if (!request.success) return;
+      const found = toSandboxSpec(SPEC.runId, request.data, PROFILE, "docker", CEILING);
+      const spec = await found.catch((error: unknown) => toFault(error).code);
+      if (typeof spec === "string") {
+        expect(["forbidden", "invalid_request"]).toContain(spec);
+        return;
+      }
       accepted += 1;
-      const spec = await toSandboxSpec(SPEC.runId, request.data, PROFILE, "docker", CEILING);
-      expect(spec.pids).toBeLessThanOrEqual(512);
-      expect(toOptions({ ...spec, pids: 512 })).toEqual(plain);
+      const limits = clampLimits(spec, OPERATORS, MACHINE);
+      const { HostConfig, Cmd, ...rest } = toOptions(spec, { limits });
+      const { NanoCpus = 0, Memory = 0, MemorySwap, PidsLimit = 0, ...others } = HostConfig ?? {};
+      expect(NanoCpus).toBeGreaterThanOrEqual(1e7);
+      expect(NanoCpus).toBeLessThanOrEqual(2e9);
+      expect(Memory).toBeGreaterThanOrEqual(64 * 1024 ** 2);
+      expect(Memory).toBeLessThanOrEqual(OPERATORS.memoryBytes);
+      expect(MemorySwap).toBe(Memory);
+      expect(PidsLimit ?? 0).toBeGreaterThanOrEqual(16);
+      expect(PidsLimit ?? 0).toBeLessThanOrEqual(512);
+      const { HostConfig: usual, Cmd: _, ...usualRest } = plain;
+      expect(rest).toEqual(usualRest);
+      expect({ ...usual, ...others }).toEqual(usual);
     }),
-    { numRuns: 1000 },
+    { numRuns: 3000 },
   );
-  expect(accepted).toBeGreaterThan(300); // the property did meet requests that are valid
+  expect(accepted).toBeGreaterThan(100); // the property did meet requests that are valid
 });
+
+test.each([{ cpus: 1e-10 }, { memoryBytes: 0 }, { pids: 0 }, { cpus: Number.NaN }, { memoryBytes: -1 }])(
+  "what an engine would take for no limit is never asked of it: %j",
+  (limit) => {
+    const limits = { cpus: 2, memoryBytes: 8_589_934_592, pids: 512, ...limit };
+    expect(() => toOptions({}, { limits })).toThrow("would have had no limit");
+  },
+);
 
 test("limits that are asked for are never above the operator's nor the machine's", () => {
   const ceiling = { cpus: 4, memoryBytes: 8 * 1024 ** 3 };

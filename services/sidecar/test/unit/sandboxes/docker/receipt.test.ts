@@ -66,7 +66,8 @@ describe("what an engine made", () => {
     ["no network", ({ NetworkSettings }) => void Object.assign(NetworkSettings.Networks, { bridge: {} })],
     [
       "no published port",
-      ({ NetworkSettings }) => void Object.assign(NetworkSettings, { Ports: { "80/tcp": [] } }),
+      ({ NetworkSettings }) =>
+        void Object.assign(NetworkSettings, { Ports: { "80/tcp": [{ HostPort: "80" }] } }),
     ],
     ["a read-only root", set("ReadonlyRootfs", false)],
     ["no capabilities", set("CapDrop", null)],
@@ -86,6 +87,7 @@ describe("what an engine made", () => {
     ["the ulimits", set("Ulimits", [])],
     ["the bounds of temp, home and workspace", set("Tmpfs", {})],
     ["an unprivileged user", ({ Config }) => void Object.assign(Config, { User: "0:0" })],
+    ["an unprivileged user", ({ Config }) => void Object.assign(Config, { User: "1000:0" })],
     ["an init", set("Init", false)],
     ["a bounded log", set("LogConfig", { Type: "json-file", Config: {} })],
     [
@@ -98,6 +100,34 @@ describe("what an engine made", () => {
     change(inspected);
     expect(findWeaker(ASKED, inspected)).toEqual([name]);
   });
+});
+
+test("a port that an image exposes is not a published one", () => {
+  const inspected = toInspected();
+  Object.assign(inspected.NetworkSettings, { Ports: { "80/tcp": null } });
+  expect(findWeaker(ASKED, inspected)).toEqual([]);
+});
+
+test.each(["NanoCpus", "Memory", "PidsLimit"])(
+  "an engine that agrees to no limit at all is found out: %s",
+  (name) => {
+    const asked = structuredClone({ ...ASKED, HostConfig: { ...ASKED.HostConfig, [name]: 0 } });
+    const inspected = toInspected();
+    Object.assign(inspected.HostConfig, { [name]: 0 });
+    expect(findWeaker(asked, inspected)).toHaveLength(1);
+  },
+);
+
+test("a volume of another name is found", () => {
+  const volume = { Type: "volume" as const, Source: "ours", Target: "/refs", ReadOnly: true };
+  const asked = structuredClone(ASKED);
+  Object.assign(asked.HostConfig ?? {}, { Mounts: [volume] });
+  const inspected = toInspected();
+  const mounted = { Type: "volume", Name: "ours", Source: "/var/lib/x", Destination: "/refs", RW: false };
+  Object.assign(inspected, { Mounts: [mounted] });
+  expect(findWeaker(asked, inspected)).toEqual([]);
+  Object.assign(inspected, { Mounts: [{ ...mounted, Name: "another" }] });
+  expect(findWeaker(asked, inspected)).toEqual(["only the mounts of the run"]);
 });
 
 describe("what the guard sees in a container", () => {
@@ -137,6 +167,14 @@ describe("what the guard sees in a container", () => {
   test("under a runtime that does not apply the profile says so, and is not refused for it", () => {
     const { missing } = toDockerReceipt({ ...VIEW, seccomp: false }, { ...facts, runtime: "runsc" });
     expect(missing).toEqual(["our seccomp profile: this runtime does not apply it"]);
+  });
+
+  test.each(["crun", "io.containerd.runc.v2"])("under %s is judged as under runc", (runtime) => {
+    expect(() => toDockerReceipt({ ...VIEW, seccomp: false }, { ...facts, runtime })).toThrow(/seccomp/);
+    expect(() => toDockerReceipt({ ...VIEW, noNewPrivs: null }, { ...facts, runtime })).toThrow(
+      /no_new_privs/,
+    );
+    expect(toDockerReceipt(VIEW, { ...facts, runtime }).missing).toHaveLength(1);
   });
 
   test("with a browser's profile says what that opens", () => {
