@@ -46,5 +46,5 @@ say "$sidecar is healthy"
 
 # As root, because the socket is root's; a test of the images and no way to run the service.
 docker run --rm --network none "${options[@]}" --user 0:0 --tmpfs /tmp -v "$socket:/var/run/docker.sock" \
-  -e PILLION_PREPARE_MS=5m "$sidecar" run --demo --sandbox docker --image "$agent" --memory 1g
+  -e PILLION_SANDBOX=docker -e PILLION_IMAGE="$agent" -e PILLION_MEMORY=1g -e PILLION_PREPARE_MS=5m "$sidecar" run --demo
 say "a demo run went through $sidecar and $agent"
