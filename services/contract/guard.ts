@@ -80,8 +80,10 @@ export const GuardNotice = z.discriminatedUnion("kind", [
     kind: z.literal("exited"),
     code: z.int().nullable(),
     signal: z.string().max(16).nullable(),
-    /** The kernel killed it, or one of its own, for want of memory. */
+    /** The kernel killed it for want of memory. */
     oom: z.boolean(),
+    /** A process could not be started for the limit on their number. */
+    pidsLimit: z.boolean().optional(),
   }),
 ]);
 export type GuardNotice = z.infer<typeof GuardNotice>;

@@ -137,7 +137,15 @@ export const Usage = z.object({
 });
 export type Usage = z.infer<typeof Usage>;
 
-export const Exit = z.object({ code: z.int().nullable(), signal: z.string().nullable(), oom: z.boolean() });
+export const Exit = z.object({
+  code: z.int().nullable(),
+  signal: z.string().nullable(),
+  oom: z.boolean().describe("The kernel killed the harness for want of memory."),
+  pidsLimit: z
+    .literal(true)
+    .optional()
+    .describe("Set where a process could not be started, because the run had as many as it may."),
+});
 export type Exit = z.infer<typeof Exit>;
 
 export const Stop = z.object({

@@ -1,8 +1,8 @@
 /** The harness as the guard's child: its stdio goes through the pipe, its end is told. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { PIPE_PATHS } from "#contract/pipe";
+import { LimitEvents } from "./limit-events.ts";
 import type { Link } from "./link.ts";
-import { readOomKills } from "./memory-events.ts";
 
 export type StartOptions = {
   readonly program: string;
@@ -60,10 +60,12 @@ function carry(child: ChildProcess, link: Link): void {
   const errors = link.open(PIPE_PATHS.stderr);
   stderr.pipe(errors);
   errors.resume();
+  const events = new LimitEvents();
   // "close" would wait for grandchildren that hold the descriptors; the exit is what matters.
   child.once("exit", async (code, signal) => {
     // One that ended by itself was not killed, whatever became of its children.
-    const oom = signal === "SIGKILL" && (await readOomKills()) > 0;
-    link.tell({ kind: "exited", code, signal, oom });
+    const oom = signal === "SIGKILL" && (await events.hasJustRunOutOfMemory());
+    const pidsLimit = await events.hasMetPidsLimit();
+    link.tell({ kind: "exited", code, signal, oom, ...(pidsLimit ? { pidsLimit } : {}) });
   });
 }

@@ -180,6 +180,15 @@ describe("S3.7 how a run ended in a container is told apart", () => {
     });
   });
 
+  test("a harness that is killed by a signal after a child ran out of memory is harness_crashed too", async () => {
+    model.reset({ script: shell(`node -e '${allocate}'; sleep 3; kill -KILL $PPID`) });
+    const { run } = await runToEnd(service, toScriptedRequest(model, { fields }));
+    expect(run).toMatchObject({
+      failure: { code: "harness_crashed" },
+      exit: { signal: "SIGKILL", oom: false },
+    });
+  });
+
   test("a run whose time is up is deadline_exceeded", async () => {
     model.reset({ script: shell("sleep 60") });
     const limits = { wallMs: 3_000 };
@@ -204,7 +213,7 @@ describe("S3.7 how a run ended in a container is told apart", () => {
     expect(toResults(events)).toMatchObject([
       { text: expect.stringMatching(/Resource temporarily unavailable|^[1-9]/) },
     ]);
-    expect(run.stop).toMatchObject({ verified: true });
+    expect(run).toMatchObject({ outcome: "succeeded", stop: { verified: true }, exit: { pidsLimit: true } });
   });
 });
 

@@ -149,8 +149,10 @@ export class GuardLink {
 
   #take(notice: GuardNotice): void {
     if (notice.kind === "hello") this.#first.hello.resolve(notice);
-    if (notice.kind === "exited")
-      this.#first.exited.resolve({ code: notice.code, signal: notice.signal, oom: notice.oom });
+    if (notice.kind === "exited") {
+      const { code, signal, oom, pidsLimit } = notice;
+      this.#first.exited.resolve({ code, signal, oom, ...(pidsLimit ? { pidsLimit } : {}) });
+    }
     if (notice.kind === "done") this.#pending.get(notice.id)?.resolve(notice.value);
     if (notice.kind === "failed")
       this.#pending.get(notice.id)?.reject(toGuardFault(notice.code, notice.message));
