@@ -312,6 +312,21 @@ describe("S3.2 an engine that is in trouble before there is a run", () => {
     await vi.waitFor(() => expect(findAll(first)).toEqual([]), 10_000);
   });
 
+  test("is looked into when it answers again, also where only /health is asked", async () => {
+    await using first = await openLiveService({ env: toEnv() });
+    model.reset({ script: [{ fail: "hang" }] });
+    await post(first, "/v1/runs", toScriptedRequest(model));
+    await vi.waitFor(() => expect(model.requests).toHaveLength(1), 20_000);
+    first.kill("SIGKILL");
+    await first.ended;
+    proxy.trouble({ kind: "hang" });
+    await using next = await openLiveService({ env: toEnv({ PILLION_HOME: first.home }) });
+    expect(findAll(first)).toHaveLength(1);
+    proxy.calm();
+    await vi.waitFor(() => expect(findAll(first)).toEqual([]), 10_000);
+    expect((await fetch(`${next.url}/health`)).status).toBe(200);
+  });
+
   test("does not keep the service from starting, and runs are taken once it answers", async () => {
     proxy.trouble({ kind: "hang" });
     await using late = await openLiveService({ env: toEnv() });

@@ -25,9 +25,13 @@ async function open(host = readEngineHost()): Promise<Instance> {
   return { name, places, label: `org.pillion.instance=${name}` };
 }
 
-async function openRun({ places }: Instance, readOnly = false): Promise<Sandbox> {
+async function openRun(
+  { places }: Instance,
+  readOnly = false,
+  more: { readonly image?: string } = {},
+): Promise<Sandbox> {
   const files = readOnly ? [{ path: "a.txt", executable: false, content: Buffer.from("a\n") }] : [];
-  const spec = toSpec(`run_${randomUUID()}`, { readOnly, files });
+  const spec = toSpec(`run_${randomUUID()}`, { readOnly, files, ...more });
   const sandbox = await openSandbox(
     places,
     spec,
@@ -71,6 +75,13 @@ const readAll = async ({ label }: Instance): Promise<string[]> =>
     ...(await readContainers(readEngineHost(), label)).map(({ Id }) => Id),
     ...(await readVolumes(readEngineHost(), label)),
   ].sort();
+
+/** What carries the product into images of another's: fillers and volumes. */
+async function readProduct({ name }: Instance): Promise<[containers: number, volumes: number]> {
+  const label = `org.pillion.product=${name}`;
+  const found = [await readContainers(readEngineHost(), label), await readVolumes(readEngineHost(), label)];
+  return [found[0]?.length ?? 0, found[1]?.length ?? 0];
+}
 
 const LONG_AGO = "1000000000";
 
@@ -128,12 +139,79 @@ test.each(["create", "create volume", "attach", "start"] as const)(
   },
 );
 
-test("a container's label of expiry lies after all that its run may take", async () => {
+test("the labels of expiry lie after all that the run may take", async () => {
   const own = await open();
   const before = Date.now() / 1000;
-  await openRun(own);
+  await openRun(own, true);
   const [container] = await readContainers(readEngineHost(), own.label);
-  const expiresS = Number(container?.Labels["org.pillion.expires"]);
-  expect(expiresS - before).toBeGreaterThanOrEqual(600); // what the places were made with
-  expect(expiresS - Date.now() / 1000).toBeLessThanOrEqual(601);
+  const [volume = ""] = await readVolumes(readEngineHost(), own.label);
+  const told = docker(["volume", "inspect", "-f", '{{index .Labels "org.pillion.expires"}}', volume]);
+  for (const expiresS of [Number(container?.Labels["org.pillion.expires"]), Number(told)]) {
+    expect(expiresS - before).toBeGreaterThanOrEqual(600); // what the places were made with
+    expect(expiresS - Date.now() / 1000).toBeLessThanOrEqual(601);
+  }
+});
+
+test("S2.13 an engine that was away at the start is looked into once it is there, though nobody asks for it", async () => {
+  const proxy = held.use(await EngineProxy.open(readEngineHost()));
+  const name = `test${randomUUID().slice(0, 8)}`;
+  const own = {
+    ...{ name, label: `org.pillion.instance=${name}` },
+    places: toDockerPlaces(name, { host: proxy.host }),
+  };
+  leave(own, { "org.pillion.run": "run_gone" });
+  const label = ["--label", `org.pillion.product=${name}`];
+  const product = docker(["volume", "create", ...label]);
+  held.defer(() => void docker(["volume", "rm", "-f", product]));
+  await proxy.goAway();
+  expect(await own.places.probe()).toMatchObject({ available: false });
+  await own.places.sweep();
+  expect(await own.places.reap()).toBe(0);
+  expect([(await readAll(own)).length, await readProduct(own)]).toEqual([2, [0, 1]]);
+
+  await proxy.comeBack();
+  expect(await own.places.reap()).toBe(1);
+  expect([await readAll(own), await readProduct(own)]).toEqual([[], [0, 0]]);
+});
+
+test("what fails while a volume is filled is told, also where cleaning up fails too", async () => {
+  const proxy = held.use(await EngineProxy.open(readEngineHost()));
+  const own = await open(proxy.host);
+  const full = "write /var/lib/docker/x: no space left on device";
+  proxy.trouble({ kind: "fail", status: 500, message: full }, "fill");
+  proxy.trouble({ kind: "fail", status: 500, message: "it broke" }, "remove");
+  await expect(openRun(own, true)).rejects.toMatchObject({ code: "storage_full" });
+  expect(proxy.count("remove")).toBeGreaterThan(0);
+  proxy.calm();
+  expect(await own.places.reap()).toBe(1);
+  expect(await readAll(own)).toEqual([]);
+});
+
+test("the product's volume is made once though what filled it cannot be removed; a sweep takes that, and not the volume", async () => {
+  const proxy = held.use(await EngineProxy.open(readEngineHost()));
+  const own = await open(proxy.host);
+  held.defer(() => own.places.close());
+  const image = docker(["image", "inspect", "-f", "{{.Id}}", AGENT_IMAGE]);
+  proxy.trouble({ kind: "fail", status: 500, message: "it broke" }, "remove");
+  const sandboxes = [await openRun(own, false, { image }), await openRun(own, false, { image })];
+  expect(await readProduct(own)).toEqual([1, 1]);
+  proxy.calm();
+  expect(await own.places.reap()).toBe(0);
+  expect(await readProduct(own)).toEqual([0, 1]);
+  for (const sandbox of sandboxes) expect(await sandbox.clear()).toBe(0); // they still answer
+  await Promise.all(sandboxes.map((sandbox) => sandbox.close()));
+  await own.places.close();
+  expect(await readProduct(own)).toEqual([0, 0]);
+});
+
+test("the product's volumes of a process that was killed go though runs of it had them mounted", async () => {
+  const killed = await open();
+  const label = `org.pillion.product=${killed.name}`;
+  const volume = docker(["volume", "create", "--label", label]);
+  held.defer(() => void docker(["volume", "rm", "-f", volume]));
+  const run = ["--label", killed.label, "--label", "org.pillion.run=run_gone"];
+  const container = docker(["create", "--network", "none", ...run, "-v", `${volume}:/x`, AGENT_IMAGE]);
+  expect(container).not.toBe("");
+  expect(await killed.places.sweep()).toBe(1);
+  expect(await readProduct(killed)).toEqual([0, 0]);
 });

@@ -168,8 +168,12 @@ export class DockerPlaces implements PlaceKind {
       ...{ image: image.id, imageEnv: image.env },
       seccomp: this.#seccomp[this.#chooseProfile(spec)],
       network: spec.network === "open" ? openNetwork : "none",
-      expiresS: Math.ceil((Date.now() + this.#options.lifetimeMs) / 1000),
+      expiresS: this.#toExpiresS(),
     });
+  }
+
+  #toExpiresS(): number {
+    return Math.ceil((Date.now() + this.#options.lifetimeMs) / 1000);
   }
 
   /** What must be read-only from the start is put into volumes before: nothing inside a running container may remount. */
@@ -180,7 +184,11 @@ export class DockerPlaces implements PlaceKind {
     signal: AbortSignal,
   ): Promise<VolumeMount[]> {
     const { instance } = this.#options;
-    const labels = { [LABELS.instance]: instance, [LABELS.run]: spec.runId };
+    const labels = {
+      [LABELS.instance]: instance,
+      [LABELS.run]: spec.runId,
+      [LABELS.expires]: String(this.#toExpiresS()),
+    };
     const name = toContainerName(instance, spec.runId);
     const fill = async (target: string, suffix: string, tar: Readable): Promise<VolumeMount> => {
       const volume = `${name}${suffix}`;
@@ -216,12 +224,19 @@ export class DockerPlaces implements PlaceKind {
   async sweep(): Promise<number | null> {
     // Where no engine ever was, nothing of one can be left.
     if (this.#facts === undefined || this.#isStale) return this.#engine.isThere() ? null : 0;
-    await this.#product.sweep().catch(() => undefined);
-    return this.#leftovers.sweep().catch(() => null);
+    const count = await this.#leftovers.sweep().catch(() => null);
+    await this.#product.sweep().catch(() => undefined); // after the containers that use it
+    return count;
   }
 
+  /** Asks by itself whether the engine is there by now: nobody else may ask for a long time. */
   async reap(): Promise<number> {
-    return this.#facts === undefined ? 0 : this.#leftovers.sweep();
+    if (this.#facts === undefined && this.#engine.isThere())
+      this.#facts = await this.#engine.readFacts().catch(() => undefined);
+    if (this.#facts === undefined) return 0;
+    const count = await this.#leftovers.sweep();
+    await this.#product.sweep();
+    return count;
   }
 
   close(): Promise<void> {

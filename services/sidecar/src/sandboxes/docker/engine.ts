@@ -166,10 +166,13 @@ export class Engine {
     try {
       const ask = (abortSignal: AbortSignal) => container.putArchive(tar, { path: to.target, abortSignal });
       await this.#call("fill", ask, { signal });
+    } catch (error) {
+      await this.remove(container).catch(() => undefined); // the first cause is told; a sweep finds it
+      throw error;
     } finally {
       tar.destroy();
-      await this.remove(container);
     }
+    await this.remove(container);
   }
 
   async removeVolume(name: string): Promise<void> {

@@ -14,6 +14,8 @@ export class ProductVolume {
   readonly #instance: string;
   /** By the id of our image that it was made from. */
   readonly #made = new Map<string, Promise<string>>();
+  /** Names of those that runs of this process use, or are about to. */
+  readonly #inUse = new Set<string>();
 
   constructor(engine: Engine, instance: string) {
     this.#engine = engine;
@@ -40,16 +42,18 @@ export class ProductVolume {
     return ours.some(({ id }) => id === name);
   }
 
-  /** Removes those of this instance. Before any is made, or after the last run. */
+  /** Removes what this instance has of them, but those that are in use; safe at any time. */
   async sweep(): Promise<void> {
     const label = `${LABEL}=${this.#instance}`;
     for (const { id } of await this.#engine.listContainers(label)) await this.#engine.remove(id);
-    for (const { id } of await this.#engine.listVolumes(label)) await this.#engine.removeVolume(id);
+    for (const { id } of await this.#engine.listVolumes(label))
+      if (!this.#inUse.has(id)) await this.#engine.removeVolume(id);
   }
 
   /** An engine that is gone keeps them until the next start's sweep. */
   async close(): Promise<void> {
     if (this.#made.size === 0) return;
+    this.#inUse.clear();
     const late = () => new Fault("sandbox_unavailable", "The container engine did not answer in time.");
     await within(CLOSE_MS, this.sweep(), late).catch(() => undefined);
   }
@@ -58,14 +62,16 @@ export class ProductVolume {
   async #make(imageId: string): Promise<string> {
     const name = `pillion-${this.#instance}-product-${randomBytes(4).toString("hex")}`;
     const labels = { [LABEL]: this.#instance };
-    await this.#engine.createVolume(name, labels);
+    this.#inUse.add(name);
     try {
+      await this.#engine.createVolume(name, labels);
       const Mounts = [{ Type: "volume" as const, Source: name, Target: DOCKER_PATHS.product }];
       const HostConfig = { NetworkMode: "none", Mounts };
       const filler = await this.#engine.create({ Image: imageId, Labels: labels, HostConfig });
-      await this.#engine.remove(filler);
+      await this.#engine.remove(filler).catch(() => undefined); // the volume is full all the same; a sweep finds it
       return name;
     } catch (error) {
+      this.#inUse.delete(name);
       await this.#engine.removeVolume(name).catch(() => undefined); // the first cause is told; a sweep finds it
       throw error;
     }
