@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import type { Run } from "#contract/run";
 import type { AuditCommand } from "./cli-audit.ts";
-import { openRunHome } from "./cli-home.ts";
+import { openRunHome, type RunHome, sweepRunHomes } from "./cli-home.ts";
 import { completeRequest, type RequestDraft, type RunOptions } from "./cli-run.ts";
 import { EXIT, toExitCode, toFailureExitCode } from "./exit-code.ts";
 import { toRunRequest } from "./http/run-request.ts";
@@ -55,14 +55,14 @@ export async function serve(flags: Readonly<Record<string, string | undefined>>)
 
 /** Does one run in this process, without a listener; its data directory vanishes with it. Resolves to the exit code. */
 export async function runOnce(draft: RequestDraft, options: RunOptions): Promise<number> {
-  using home = openRunHome(tmpdir());
+  await using home = openRunHome(tmpdir());
   const env = { PILLION_LOG_LEVEL: "warn", ...process.env, PILLION_HOME: home.path };
   const base = readBase({ env, flags: options.config === undefined ? {} : { config: options.config } });
   if (base === undefined) return EXIT.usage;
   const stopped = new AbortController();
   const onSignal = (): void => {
     if (stopped.signal.aborted) {
-      home[Symbol.dispose]();
+      home.leave();
       exit(EXIT.cancelled); // asked twice: the sandbox ends with this process
     }
     stopped.abort(new Fault("cancelled", "The run was cancelled before it began."));
@@ -73,11 +73,15 @@ export async function runOnce(draft: RequestDraft, options: RunOptions): Promise
   process.stdout.on("error", () =>
     stopped.abort(new Fault("cancelled", "Nobody reads the output any more.")),
   );
-  return await runIn(base, draft, options, stopped.signal);
+  const sweeping = sweepRunHomes(tmpdir()); // beside the run, which need not wait for an engine of another's
+  const code = await runIn(base, home, draft, options, stopped.signal);
+  await sweeping;
+  return code;
 }
 
 async function runIn(
   base: Base,
+  home: RunHome,
   draft: RequestDraft,
   options: RunOptions,
   stopped: AbortSignal,
@@ -94,6 +98,8 @@ async function runIn(
     }));
     const request = toRunRequest(completeRequest(draft, stdin, files));
     await using sidecar = await openSidecar({ ...base, onFatal: (err) => endAtOnce(base.log, err) });
+    if (sidecar.probes.some(({ kind, available }) => kind === "docker" && available))
+      home.noteEngine(base.settings.dockerHost);
     stopped.throwIfAborted();
     const { id } = await sidecar.runs.create(request);
     const stop = (): void => void sidecar.runs.cancel(id);
