@@ -1,5 +1,5 @@
-import { execFileSync } from "node:child_process";
 // What a run may read beside its workspace: there under its name, as it was checked, and written by nobody.
+import { execFileSync } from "node:child_process";
 import {
   chmodSync,
   mkdirSync,

@@ -29,7 +29,7 @@ export const LABELS = {
   instance: "org.pillion.instance",
   run: "org.pillion.run",
   version: "org.pillion.version",
-  /** Unix time in seconds after which any sidecar of this instance may remove the container. */
+  /** Unix time in seconds after the longest that the run can take: for cleaning up by hand, never read by us. */
   expires: "org.pillion.expires",
 } as const;
 
