@@ -21,44 +21,43 @@ export class Belongings {
   }
 
   /** What is not there is the engine's to tell, so that 404 stays 404. */
-  async checkContainer(id: string): Promise<{ readonly isFiller: boolean }> {
-    const found = await this.#engine.read(`/containers/${id}/json`);
+  async checkContainer(id: string, signal: AbortSignal): Promise<{ readonly isFiller: boolean }> {
+    const found = await this.#engine.read(`/containers/${id}/json`, signal);
     if (found === undefined) throw new Refusal("no such container", 404);
     const labels = ContainerAnswer.parse(found).Config.Labels ?? {};
     if (labels[SCOPE_LABEL] !== this.#options.scope) throw new Refusal("the container is not ours");
     return { isFiller: labels[FILLER_LABEL] !== undefined };
   }
 
-  async checkVolume(name: string): Promise<void> {
-    const found = await this.#engine.read(`/volumes/${name}`);
+  async checkVolume(name: string, signal: AbortSignal): Promise<void> {
+    const found = await this.#engine.read(`/volumes/${name}`, signal);
     if (found === undefined) throw new Refusal("no such volume", 404);
     const labels = VolumeAnswer.parse(found).Labels ?? {};
     if (labels[SCOPE_LABEL] !== this.#options.scope) throw new Refusal("the volume is not ours");
   }
 
   /** By one of the allowed names, or by the id that such a name has now. */
-  async checkImage(image: string): Promise<void> {
+  async checkImage(image: string, signal: AbortSignal): Promise<void> {
     if (this.#options.images.includes(image)) return;
     for (const name of /^sha256:[0-9a-f]{64}$/.test(image) ? this.#options.images : []) {
-      const found = await this.#engine.read(`/images/${name}/json`);
+      const found = await this.#engine.read(`/images/${name}/json`, signal);
       if (found !== undefined && ImageAnswer.parse(found).Id === image) return;
     }
     throw new Refusal("the image is not allowed");
   }
 
-  async checkMounts(mounts: readonly Mount[]): Promise<void> {
+  async checkMounts(mounts: readonly Mount[], signal: AbortSignal): Promise<void> {
     for (const mount of mounts) {
-      if (mount.Type === "volume") await this.checkVolume(mount.Source);
+      if (mount.Type === "volume") await this.checkVolume(mount.Source, signal);
       else await this.#checkDirectory(mount.Source);
     }
   }
 
   /** Containers are locked down one by one; this bounds them together. */
-  async checkCount(): Promise<void> {
+  async checkCount(signal: AbortSignal): Promise<void> {
     const filters = encodeURIComponent(JSON.stringify({ label: [`${SCOPE_LABEL}=${this.#options.scope}`] }));
-    const found = z
-      .array(z.unknown())
-      .parse(await this.#engine.read(`/containers/json?all=true&filters=${filters}`));
+    const listed = await this.#engine.read(`/containers/json?all=true&filters=${filters}`, signal);
+    const found = z.array(z.unknown()).parse(listed);
     if (found.length >= this.#options.containers)
       throw new Refusal("there are as many containers as may be", 429);
   }

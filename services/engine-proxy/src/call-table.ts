@@ -12,6 +12,8 @@ export type Ask = {
   readonly target: string;
   readonly query: Query;
   readonly json: unknown;
+  /** Aborted when the caller has left. */
+  readonly signal: AbortSignal;
 };
 
 type Query = Readonly<Record<string, string | undefined>>;
@@ -58,7 +60,7 @@ export function toCallTable({ options, profiles, belongings }: TableParts): read
   const RunBody = toRunBody(options, profiles);
   const mark = { [SCOPE_LABEL]: options.scope };
 
-  const own = async ({ target }: Ask) => belongings.checkContainer(target);
+  const own = async ({ target, signal }: Ask) => belongings.checkContainer(target, signal);
   const toFilters = (text: string): string => {
     const { label } = parse(Filters, readJson(text));
     return encodeURIComponent(JSON.stringify({ label: [...label, `${SCOPE_LABEL}=${options.scope}`] }));
@@ -81,8 +83,8 @@ export function toCallTable({ options, profiles, belongings }: TableParts): read
     plain("GET", "/_ping", none, () => get("/_ping")),
     plain("GET", "/version", none, () => get("/version")),
     { ...plain("GET", "/info", none, () => get("/info")), toAnswer: (answer) => Facts.parse(answer) },
-    plain("GET", IMAGE, none, async ({ target }) => {
-      await belongings.checkImage(target);
+    plain("GET", IMAGE, none, async ({ target, signal }) => {
+      await belongings.checkImage(target, signal);
       return get(`/images/${target}/json`);
     }),
     plain("GET", "/containers/json", Filtered.extend({ all: yes.optional() }), ({ query }) =>
@@ -112,8 +114,8 @@ export function toCallTable({ options, profiles, belongings }: TableParts): read
       await own(ask);
       return { method: "DELETE", path: `/containers/${ask.target}?force=true&v=true` };
     }),
-    plain("DELETE", VOLUME, none, async ({ target }) => {
-      await belongings.checkVolume(target);
+    plain("DELETE", VOLUME, none, async ({ target, signal }) => {
+      await belongings.checkVolume(target, signal);
       return { method: "DELETE", path: `/volumes/${target}` };
     }),
     {
@@ -128,12 +130,13 @@ export function toCallTable({ options, profiles, belongings }: TableParts): read
       body: "json",
     },
     {
-      ...plain("POST", "/containers/create", z.object({ name: Name.optional() }), async ({ query, json }) => {
+      ...plain("POST", "/containers/create", z.object({ name: Name.optional() }), async (ask) => {
+        const { query, json, signal } = ask;
         const isFiller = !hasKey(json, "Cmd");
         const { name: _, ...body } = isFiller ? parse(FillerBody, json) : parse(RunBody, json);
-        await belongings.checkImage(body.Image);
-        await belongings.checkMounts(body.HostConfig.Mounts);
-        await belongings.checkCount();
+        await belongings.checkImage(body.Image, signal);
+        await belongings.checkMounts(body.HostConfig.Mounts, signal);
+        await belongings.checkCount(signal);
         const Labels = { ...body.Labels, ...mark, ...(isFiller ? { [FILLER_LABEL]: "true" } : {}) };
         const asked = query.name === undefined ? "" : `?name=${query.name}`;
         return { method: "POST", path: `/containers/create${asked}`, json: { ...body, Labels } };

@@ -27,6 +27,8 @@ export type ProxyParts = {
   readonly options: ProxyOptions;
   /** Texts of the seccomp profiles that a container may have. */
   readonly profiles: readonly string[];
+  /** How long the engine may be silent; without it, long. */
+  readonly answerMs?: number;
   readonly onRefusal: (told: Told) => void;
 };
 
@@ -48,8 +50,8 @@ export async function openProxy(parts: ProxyParts): Promise<AsyncDisposable> {
   };
 }
 
-function createProxy({ options, profiles, onRefusal }: ProxyParts): Server {
-  const engine = new EngineClient(options.engine);
+function createProxy({ options, profiles, answerMs, onRefusal }: ProxyParts): Server {
+  const engine = new EngineClient(options.engine, answerMs);
   const rules = toCallTable({ options, profiles, belongings: new Belongings(engine, options) });
   const server = createServer({
     maxHeaderSize: MAX_HEAD_BYTES,
@@ -128,14 +130,14 @@ async function answer(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  const left = new AbortController();
+  response.once("close", () => left.abort());
   const { rule, target, query } = findRule(rules, request);
   if (rule.body === "streams") throw new Refusal("this call must ask for an upgrade");
   if (rule.body === "none" && hasBody(request)) throw new Refusal("this call has no body");
   const json = rule.body === "json" ? readJson(await readText(request)) : undefined;
-  const ask: Ask = { target, query, json };
+  const ask: Ask = { target, query, json, signal: left.signal };
   const call = await rule.toCall(ask);
-  const left = new AbortController();
-  response.once("close", () => left.abort());
   const got = await engine.call(rule.body === "tar" ? { ...call, tar: request } : call, left.signal);
   const status = got.statusCode ?? 502;
   if (rule.toAnswer !== undefined && status === 200) {
@@ -158,8 +160,13 @@ async function attach(
   const { rule, target, query } = findRule(rules, request);
   const isStreams = rule.body === "streams" && request.headers.upgrade === "tcp";
   if (!isStreams) throw new Refusal("this call is not one to upgrade");
-  const call = await rule.toCall({ target, query, json: undefined });
-  const { answer: got, socket: behind, head: first } = await engine.upgrade(call.path);
+  const left = new AbortController();
+  const leave = (): void => left.abort();
+  socket.once("close", leave);
+  const call = await rule.toCall({ target, query, json: undefined, signal: left.signal });
+  const { answer: got, socket: behind, head: first } = await engine.upgrade(call.path, left.signal);
+  socket.off("close", leave); // from here on the joined streams see to it
+  if (left.signal.aborted) return void behind.destroy();
   const type = got.headers["content-type"] ?? "application/vnd.docker.raw-stream";
   socket.write(
     `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${type}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n`,

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AGENT_IMAGE, readEngineHost } from "../../sidecar/test/behaviours/open-places.ts";
 import { readOptions } from "../src/options.ts";
-import { openProxy, type Told } from "../src/proxy.ts";
+import { openProxy, type ProxyParts, type Told } from "../src/proxy.ts";
 
 export const ENGINE = readEngineHost().replace("unix://", "");
 
@@ -21,7 +21,10 @@ export function readProfiles(): string[] {
 
 export type LiveProxy = AsyncDisposable & { readonly socket: string; readonly told: Told[] };
 
-export async function openTestProxy(flags: readonly string[] = []): Promise<LiveProxy> {
+export async function openTestProxy(
+  flags: readonly string[] = [],
+  more: Partial<ProxyParts> = {},
+): Promise<LiveProxy> {
   const directory = mkdtempSync(join(tmpdir(), "pillion-proxy-"));
   const socket = join(directory, "engine.sock");
   const wish = readOptions(["--listen", socket, "--engine", ENGINE, "--image", AGENT_IMAGE, ...flags]);
@@ -31,6 +34,7 @@ export async function openTestProxy(flags: readonly string[] = []): Promise<Live
     options: wish.options,
     profiles: readProfiles(),
     onRefusal: (refusal) => told.push(refusal),
+    ...more,
   });
   return {
     socket,
