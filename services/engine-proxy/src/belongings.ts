@@ -38,12 +38,23 @@ export class Belongings {
 
   /** By one of the allowed names, or by the id that such a name has now. */
   async checkImage(image: string, signal: AbortSignal): Promise<void> {
-    if (this.#options.images.includes(image)) return;
-    for (const name of /^sha256:[0-9a-f]{64}$/.test(image) ? this.#options.images : []) {
-      const found = await this.#engine.read(`/images/${name}/json`, signal);
-      if (found !== undefined && ImageAnswer.parse(found).Id === image) return;
-    }
+    if (await this.#isOneOf(this.#options.images, image, signal)) return;
     throw new Refusal("the image is not allowed");
+  }
+
+  /** Whether its containers may have the profile that Chromium needs. */
+  async checkBrowserImage(image: string, signal: AbortSignal): Promise<void> {
+    if (await this.#isOneOf(this.#options.browserImages, image, signal)) return;
+    throw new Refusal("the image is not one of a browser");
+  }
+
+  async #isOneOf(names: readonly string[], image: string, signal: AbortSignal): Promise<boolean> {
+    if (names.includes(image)) return true;
+    for (const name of /^sha256:[0-9a-f]{64}$/.test(image) ? names : []) {
+      const found = await this.#engine.read(`/images/${name}/json`, signal);
+      if (found !== undefined && ImageAnswer.parse(found).Id === image) return true;
+    }
+    return false;
   }
 
   async checkMounts(mounts: readonly Mount[], signal: AbortSignal): Promise<void> {

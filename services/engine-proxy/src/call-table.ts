@@ -1,7 +1,15 @@
 /** The calls that are passed on, and nothing else is: method, exact path, query, body, and what is checked before. */
 import { z } from "zod";
 import type { Belongings } from "./belongings.ts";
-import { FILLER_LABEL, FillerBody, SCOPE_LABEL, toRunBody, VolumeBody } from "./container-body.ts";
+import {
+  FILLER_LABEL,
+  FillerBody,
+  type Profiles,
+  SCOPE_LABEL,
+  toRunBody,
+  toSecurityOption,
+  VolumeBody,
+} from "./container-body.ts";
 import type { EngineCall } from "./engine-client.ts";
 import type { ProxyOptions } from "./options.ts";
 import { Refusal } from "./refusal.ts";
@@ -31,7 +39,7 @@ export type Rule = {
 
 export type TableParts = {
   readonly options: ProxyOptions;
-  readonly profiles: readonly string[];
+  readonly profiles: Profiles;
   readonly belongings: Belongings;
 };
 
@@ -77,11 +85,13 @@ export function toCallTable({ options, profiles, belongings }: TableParts): read
     body: "none",
     toCall,
   });
+  const isBrowser = (option: string) => option === toSecurityOption(profiles.browser);
+  const hasBrowserProfile = ({ HostConfig }: z.infer<typeof RunBody> | z.infer<typeof FillerBody>) =>
+    "SecurityOpt" in HostConfig && HostConfig.SecurityOpt.some(isBrowser);
   const get = async (path: string): Promise<EngineCall> => ({ method: "GET", path });
 
   return [
     plain("GET", "/_ping", none, () => get("/_ping")),
-    plain("GET", "/version", none, () => get("/version")),
     { ...plain("GET", "/info", none, () => get("/info")), toAnswer: (answer) => Facts.parse(answer) },
     plain("GET", IMAGE, none, async ({ target, signal }) => {
       await belongings.checkImage(target, signal);
@@ -101,15 +111,6 @@ export function toCallTable({ options, profiles, belongings }: TableParts): read
       if ((await own(ask)).isFiller) throw new Refusal("a container that fills a volume is never started");
       return { method: "POST", path: `/containers/${ask.target}/start` };
     }),
-    plain(
-      "POST",
-      `${CONTAINER}/wait`,
-      z.strictObject({ condition: z.enum(["not-running", "removed"]) }),
-      async (ask) => {
-        await own(ask);
-        return { method: "POST", path: `/containers/${ask.target}/wait?condition=${ask.query.condition}` };
-      },
-    ),
     plain("DELETE", CONTAINER, z.strictObject({ force: yes.optional(), v: yes.optional() }), async (ask) => {
       await own(ask);
       return { method: "DELETE", path: `/containers/${ask.target}?force=true&v=true` };
@@ -135,6 +136,7 @@ export function toCallTable({ options, profiles, belongings }: TableParts): read
         const isFiller = !hasKey(json, "Cmd");
         const { name: _, ...body } = isFiller ? parse(FillerBody, json) : parse(RunBody, json);
         await belongings.checkImage(body.Image, signal);
+        if (hasBrowserProfile(body)) await belongings.checkBrowserImage(body.Image, signal);
         await belongings.checkMounts(body.HostConfig.Mounts, signal);
         await belongings.checkCount(signal);
         const Labels = { ...body.Labels, ...mark, ...(isFiller ? { [FILLER_LABEL]: "true" } : {}) };

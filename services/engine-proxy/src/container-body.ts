@@ -7,15 +7,15 @@ export const SCOPE_LABEL = "org.pillion.proxy.scope";
 /** Set by the proxy alone: this container only carries files into a volume and is never started. */
 export const FILLER_LABEL = "org.pillion.proxy.filler";
 
-/** Of our image: who may read Node there. No other group may be had. */
+/** Of our image: who may read Node there. No other group may be had, and this one only where execution needs it. */
 const READERS_GID = "64220";
+const GVISOR = "runsc";
 
 const MiB = 1024 * 1024;
 const ID = /^[\w-]{1,80}$/;
 
-/** Where a volume or directory may come into a container. */
-const TARGET = /^(\/workspace|\/opt\/pillion|\/refs(\/[A-Za-z0-9][\w.-]{0,63})?)$/;
-/** What of that may be written to. */
+/** Where a directory may come into a container, and where of that it may be written to. */
+const BIND_TARGET = /^(\/workspace|\/refs\/[A-Za-z0-9][\w.-]{0,63})$/;
 const WRITABLE = "/workspace";
 
 const Labels = z.strictObject({
@@ -29,33 +29,45 @@ const Labels = z.strictObject({
     .optional(),
 });
 
-const VolumeMount = z.strictObject({
+/** Writable, which a container that is never started makes no use of: the engine itself puts the files in. */
+const FillerMount = z.strictObject({
   Type: z.literal("volume"),
   Source: z.string().regex(/^pillion-[\w.-]{1,120}$/),
-  Target: z.string().regex(TARGET),
-  ReadOnly: z.boolean().optional(),
-  VolumeOptions: z.strictObject({ NoCopy: z.boolean() }).optional(),
+  Target: z.enum(["/workspace", "/refs", "/opt/pillion"]),
+});
+
+/** What is in a volume was put there before. */
+const VolumeMount = FillerMount.extend({
+  ReadOnly: z.literal(true),
+  VolumeOptions: z.strictObject({ NoCopy: z.literal(true) }),
 });
 
 const BindMount = z.strictObject({
   Type: z.literal("bind"),
   Source: z.string().regex(/^(\/(?!\.{1,2}(\/|$))[^/\0]+)+$/),
-  Target: z.string().regex(TARGET),
+  Target: z.string().regex(BIND_TARGET),
   ReadOnly: z.boolean(),
-  BindOptions: z.strictObject({ Propagation: z.literal("rprivate") }),
+  BindOptions: z.strictObject({
+    Propagation: z.literal("rprivate"),
+    NonRecursive: z.literal(true),
+  }),
 });
 
-export type Mount = z.infer<typeof VolumeMount> | z.infer<typeof BindMount>;
+export type Mount = z.infer<typeof FillerMount> | z.infer<typeof VolumeMount> | z.infer<typeof BindMount>;
 
-const isOnlyWritableWhereAllowed = ({ Target, ReadOnly }: Mount): boolean =>
-  ReadOnly === true || Target === WRITABLE;
+const RunMount = z.union([
+  VolumeMount,
+  BindMount.refine(({ Target, ReadOnly }) => ReadOnly || Target === WRITABLE),
+]);
 
-const RunMount = z.union([VolumeMount, BindMount]).refine(isOnlyWritableWhereAllowed);
-
-const Tmpfs = z.record(
-  z.string().regex(/^\/[\w./-]{1,64}$/),
-  z.string().regex(/^rw,nosuid,nodev,(no)?exec,size=\d{1,15},mode=0?[0-7]{3,4},uid=\d{1,10},gid=\d{1,10}$/),
-);
+const TmpfsOptions = z
+  .string()
+  .regex(/^rw,nosuid,nodev,(no)?exec,size=\d{1,15},mode=0700,uid=\d{1,10},gid=\d{1,10}$/);
+const Tmpfs = z.strictObject({
+  "/tmp": TmpfsOptions,
+  "/home/agent": TmpfsOptions,
+  "/workspace": TmpfsOptions.optional(),
+});
 
 const Ulimit = z
   .strictObject({
@@ -66,8 +78,16 @@ const Ulimit = z
   .refine(({ Name, Soft, Hard }) => (Name === "core" ? Soft + Hard === 0 : true))
   .refine(({ Name, Hard }) => (Name === "nofile" ? Hard <= 65_536 : true));
 
-/** `profiles` are the texts of the seccomp profiles that are ours. */
-function toHostConfig(options: ProxyOptions, profiles: readonly string[]) {
+/** Texts of our seccomp profiles, as JSON without blanks. */
+export type Profiles = {
+  readonly usual: string;
+  /** Opens what Chromium needs; only for the images that were named for it. */
+  readonly browser: string;
+};
+
+export const toSecurityOption = (profile: string): string => `seccomp=${profile}`;
+
+function toHostConfig(options: ProxyOptions, { usual, browser }: Profiles) {
   const network = options.network === undefined ? ["none"] : ["none", options.network];
   return z
     .strictObject({
@@ -79,7 +99,7 @@ function toHostConfig(options: ProxyOptions, profiles: readonly string[]) {
       GroupAdd: z.array(z.literal(READERS_GID)).max(1),
       SecurityOpt: z.tuple([
         z.literal("no-new-privileges:true"),
-        z.enum(profiles.map((text) => `seccomp=${text}`)),
+        z.enum([usual, browser].map(toSecurityOption)),
       ]),
       Privileged: z.literal(false),
       PublishAllPorts: z.literal(false),
@@ -103,11 +123,12 @@ function toHostConfig(options: ProxyOptions, profiles: readonly string[]) {
       RestartPolicy: z.strictObject({ Name: z.literal("no") }),
       AutoRemove: z.literal(false),
     })
-    .refine(({ Memory, MemorySwap }) => Memory === MemorySwap);
+    .refine(({ Memory, MemorySwap }) => Memory === MemorySwap)
+    .refine(({ Runtime, GroupAdd }) => GroupAdd.length === 0 || Runtime === GVISOR, { path: ["GroupAdd"] });
 }
 
 /** A run's container. */
-export function toRunBody(options: ProxyOptions, profiles: readonly string[]) {
+export function toRunBody(options: ProxyOptions, profiles: Profiles) {
   return z
     .strictObject({
       name: z.string().optional(), // the client puts it into the query too, which is what counts
@@ -144,7 +165,7 @@ export const FillerBody = z.strictObject({
   Labels,
   HostConfig: z.strictObject({
     NetworkMode: z.literal("none"),
-    Mounts: z.tuple([VolumeMount]),
+    Mounts: z.tuple([FillerMount]),
   }),
 });
 

@@ -1,8 +1,9 @@
 /** The program `pillion engine-proxy`: stands between the service and a Docker engine, in a container of its own. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { request } from "node:http";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { Profiles } from "./container-body.ts";
 import { readOptions, USAGE, type Wish } from "./options.ts";
 import { openProxy, type Told } from "./proxy.ts";
 
@@ -35,10 +36,9 @@ function toWish(args: readonly string[]): Wish | undefined {
 }
 
 /** The texts that the service sends, made in the same way from the same files. */
-function readProfiles(directory: string): string[] {
-  return readdirSync(directory)
-    .filter((name) => /^seccomp[\w-]*\.json$/.test(name))
-    .map((name) => JSON.stringify(JSON.parse(readFileSync(join(directory, name), "utf8"))));
+function readProfiles(directory: string): Profiles {
+  const read = (name: string) => JSON.stringify(JSON.parse(readFileSync(join(directory, name), "utf8")));
+  return { usual: read("seccomp.json"), browser: read("seccomp-browser.json") };
 }
 
 /** Exit code 0 when the proxy answers and the engine behind it does. */

@@ -8,6 +8,8 @@ export type ProxyOptions = {
   readonly engine: string;
   /** Names of images that containers may be made of, as the engine knows them. */
   readonly images: readonly string[];
+  /** Those of them whose containers may have the seccomp profile that Chromium needs. */
+  readonly browserImages: readonly string[];
   /** Marks what is made through this proxy, so that two on one engine do not reach each other's. */
   readonly scope: string;
   /** Directories of the engine's machine under which a container may be given one; seen by the proxy under the same path. */
@@ -29,6 +31,9 @@ Passes on the few calls that Pillion makes of a Docker engine, and refuses every
   --listen PATH      socket to make (default: /run/pillion/engine.sock)
   --engine PATH      socket of the engine (default: /var/run/docker.sock)
   --image NAME       image that containers may be made of; may be repeated or comma-separated
+  --browser-image NAME
+                     of these, one whose containers may make the namespaces that Chromium needs;
+                     may be repeated or comma-separated (default: none)
   --scope WORD       marks what is made through this proxy (default: pillion)
   --bind DIRECTORY   directory under which containers may be given one; may be repeated (default: none)
   --network NAME     network of the engine that containers may join (default: none)
@@ -55,7 +60,7 @@ export function readOptions(args: readonly string[]): Wish {
     args: [...args],
     options: {
       ...{ listen: one, engine: one, scope: one, network: one, cpus: one, memory: one, pids: one },
-      ...{ image: many, bind: many, runtime: many, containers: one },
+      ...{ image: many, "browser-image": many, bind: many, runtime: many, containers: one },
       ...{ check: { type: "boolean" }, help: { type: "boolean" } },
     },
   });
@@ -64,6 +69,7 @@ export function readOptions(args: readonly string[]): Wish {
     listen: toPath("listen", values.listen || "/run/pillion/engine.sock"),
     engine: toPath("engine", values.engine || "/var/run/docker.sock"),
     images: toList(values.image, []),
+    browserImages: toList(values["browser-image"], []),
     scope: values.scope || "pillion",
     binds: toList(values.bind, []).map((path) => toPath("bind", path)),
     network: values.network || undefined,
@@ -75,6 +81,8 @@ export function readOptions(args: readonly string[]): Wish {
   };
   if (values.check === true) return { kind: "check", options };
   if (options.images.length === 0) throw new Error("--image is missing: name the image of runs");
+  if (!options.browserImages.every((name) => options.images.includes(name)))
+    throw new Error("--browser-image must be one of those that --image names, in the same words");
   if (!/^[a-z0-9][\w.-]{0,62}$/i.test(options.scope)) throw new Error("--scope must be a plain word");
   if (
     options.network !== undefined &&

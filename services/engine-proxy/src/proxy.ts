@@ -5,6 +5,7 @@ import type { Duplex } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { Belongings } from "./belongings.ts";
 import { type Ask, parse, type Rule, readJson, toCallTable } from "./call-table.ts";
+import type { Profiles } from "./container-body.ts";
 import { EngineClient } from "./engine-client.ts";
 import { joinStreams } from "./joined-streams.ts";
 import type { ProxyOptions } from "./options.ts";
@@ -25,8 +26,8 @@ export type Told = {
 
 export type ProxyParts = {
   readonly options: ProxyOptions;
-  /** Texts of the seccomp profiles that a container may have. */
-  readonly profiles: readonly string[];
+  /** The seccomp profiles that a container may have. */
+  readonly profiles: Profiles;
   /** How long the engine may be silent; without it, long. */
   readonly answerMs?: number;
   readonly onRefusal: (told: Told) => void;

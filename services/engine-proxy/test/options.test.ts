@@ -13,6 +13,7 @@ test("flags that are empty, as a compose file gives them, are as if not given", 
     "--bind=",
     "--network=",
     "--scope=",
+    "--browser-image=",
   ];
   expect(readOptions(given)).toEqual({
     kind: "serve",
@@ -20,6 +21,7 @@ test("flags that are empty, as a compose file gives them, are as if not given", 
       listen: "/run/pillion/engine.sock",
       engine: "/var/run/docker.sock",
       images: ["a", "b", "c"],
+      browserImages: [],
       scope: "pillion",
       binds: [],
       network: undefined,
@@ -35,6 +37,7 @@ test("flags that are empty, as a compose file gives them, are as if not given", 
 test.each([
   ["no image", []],
   ["an image that is empty", ["--image="]],
+  ["an image of a browser that is not allowed", ["--image", "a,b", "--browser-image", "c"]],
   ["the host's network", ["--image", "a", "--network", "host"]],
   ["another container's network", ["--image", "a", "--network", "container:x"]],
   ["a directory with dots", ["--image", "a", "--bind", "/srv/../etc"]],
@@ -46,4 +49,10 @@ test.each([
   ["a word too many", ["--image", "a", "b"]],
 ])("%s is refused at the start", (_what, flags) => {
   expect(() => readOptions(flags)).toThrow();
+});
+
+test("images of browsers are some of those that are allowed", () => {
+  expect(readOptions(["--image", "a,b,c", "--browser-image", "b", "--browser-image=c"])).toMatchObject({
+    options: { images: ["a", "b", "c"], browserImages: ["b", "c"] },
+  });
 });

@@ -81,7 +81,7 @@ describe("a service that knows its engine through the proxy only", () => {
     expect(proxy.told.splice(0)).toMatchObject([{ why: "the directory is not under an allowed one" }]);
     const { body } = toRunContainer(AGENT_IMAGE);
     const toBound = (Source: string) => {
-      const BindOptions = { Propagation: "rprivate" };
+      const BindOptions = { Propagation: "rprivate", NonRecursive: true };
       const Mounts = [{ Type: "bind", Source, Target: "/workspace", ReadOnly: false, BindOptions }];
       return { ...body, HostConfig: { ...body.HostConfig, Mounts } };
     };

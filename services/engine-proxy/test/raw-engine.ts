@@ -1,10 +1,11 @@
 // The engine of the tests as bytes and as calls, and a proxy before it: what a test compares is the same call of both.
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { request } from "node:http";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { AGENT_IMAGE, readEngineHost } from "../../sidecar/test/behaviours/open-places.ts";
+import type { Profiles } from "../src/container-body.ts";
 import { readOptions } from "../src/options.ts";
 import { openProxy, type ProxyParts, type Told } from "../src/proxy.ts";
 
@@ -13,10 +14,9 @@ export const ENGINE = readEngineHost().replace("unix://", "");
 const PROFILES = join(import.meta.dirname, "../../../docker");
 
 /** The texts of our seccomp profiles, as the program reads them. */
-export function readProfiles(): string[] {
-  return readdirSync(PROFILES)
-    .filter((name) => /^seccomp[\w-]*\.json$/.test(name))
-    .map((name) => JSON.stringify(JSON.parse(readFileSync(join(PROFILES, name), "utf8"))));
+export function readProfiles(): Profiles {
+  const read = (name: string) => JSON.stringify(JSON.parse(readFileSync(join(PROFILES, name), "utf8")));
+  return { usual: read("seccomp.json"), browser: read("seccomp-browser.json") };
 }
 
 export type LiveProxy = AsyncDisposable & { readonly socket: string; readonly told: Told[] };

@@ -1,7 +1,15 @@
 /** What someone who owns the service could ask of an engine: each call works on the raw socket, and not through the proxy. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AGENT_IMAGE, docker } from "../../sidecar/test/behaviours/open-places.ts";
-import { type Answer, call, ENGINE, type LiveProxy, openTestProxy, sendBytes } from "./raw-engine.ts";
+import {
+  type Answer,
+  call,
+  ENGINE,
+  type LiveProxy,
+  openTestProxy,
+  readProfiles,
+  sendBytes,
+} from "./raw-engine.ts";
 import { toRunContainer } from "./run-container.ts";
 
 let proxy: LiveProxy;
@@ -75,6 +83,10 @@ const HOST_CONFIGS: Readonly<Record<string, object>> = {
   "a restart for ever": { RestartPolicy: { Name: "always" } },
   "a log on the host's disk": { LogConfig: { Type: "json-file", Config: {} } },
   "a host name added": { ExtraHosts: ["example.com:127.0.0.1"] },
+  "a tmpfs over its programs": {
+    Tmpfs: { "/usr/local": "rw,nosuid,nodev,exec,size=1048576,mode=0700,uid=1000,gid=1000" },
+  },
+  "the group of Node's readers": { GroupAdd: ["64220"] },
   "a tmpfs with devices": { Tmpfs: { "/tmp": "rw,dev,suid" } },
 };
 
@@ -112,7 +124,8 @@ describe("a container with", () => {
     const volume = `pillion-foreign-${process.pid}`;
     docker(["volume", "create", volume]);
     const other = docker(["image", "inspect", "-f", "{{.Id}}", "debian:bookworm-slim"]);
-    const Mounts = [{ Type: "volume", Source: volume, Target: "/workspace", ReadOnly: true }];
+    const VolumeOptions = { NoCopy: true };
+    const Mounts = [{ Type: "volume", Source: volume, Target: "/workspace", ReadOnly: true, VolumeOptions }];
     const bodies = {
       "another's volume": { ...body, HostConfig: { ...body.HostConfig, Mounts } },
       "another's volumes": { ...body, HostConfig: { ...body.HostConfig, VolumesFrom: [foreign] } },
@@ -141,6 +154,7 @@ describe("a container with", () => {
       await call(ENGINE, "DELETE", `/containers/${toId(raw)}?force=true`);
     }
     docker(["volume", "rm", volume]);
+    expect(proxy.told.map(({ why }) => why)).toContain("the volume is not ours");
   });
 });
 
@@ -168,6 +182,7 @@ describe("of another's container, the engine, or the machine", () => {
     ["POST", "/containers/ID/wait?condition=not-running", undefined, 200],
     ["GET", "/containers/json", undefined, 200],
     ["GET", "/containers/json?all=true&filters=%7B%22label%22%3A%5B%22x%22%5D%7D", undefined, 200],
+    ["GET", "/version", undefined, 200],
     ["GET", "/images/json", undefined, 200],
     ["GET", "/images/debian:bookworm-slim/json", undefined, 200],
     ["GET", "/images/debian:bookworm-slim/history", undefined, 200],
@@ -201,6 +216,45 @@ describe("of another's container, the engine, or the machine", () => {
     expect(results).toEqual(calls.map(([method, path, , raw]) => [method, path, { proxy: 403, raw }]));
     expect(proxy.told.length).toBeGreaterThanOrEqual(calls.length);
   });
+});
+
+test("a call that the service does not make is refused of its own container too", async () => {
+  const { name, body } = toRunContainer(image);
+  const own = toId(await call(proxy.socket, "POST", `/containers/create?name=${name}`, body));
+  const wait = `/containers/${own}/wait?condition=not-running`;
+  const ask = async (socket: string) => [
+    (await call(socket, "GET", `/containers/${own}/json`)).status,
+    (await call(socket, "POST", wait)).status,
+  ];
+  expect({ proxy: await ask(proxy.socket), raw: await ask(ENGINE) }).toEqual({
+    proxy: [200, 403],
+    raw: [200, 200],
+  });
+});
+
+test("the profile that Chromium needs is for the images of browsers only, by name or by id", async () => {
+  const other = "debian:bookworm-slim";
+  const scope = `test-browser-${process.pid}`;
+  const flags = ["--scope", scope, "--image", other, "--browser-image", other];
+  await using browsers = await openTestProxy(flags);
+  const ask = async (socket: string, of: string) => {
+    const { name, body } = toRunContainer(of, { seccomp: readProfiles().browser });
+    const answer = await call(socket, "POST", `/containers/create?name=${name}`, body);
+    if (answer.status === 201) toId(answer);
+    return answer.status;
+  };
+  const id = docker(["image", "inspect", "-f", "{{.Id}}", other]);
+  for (const [of, status] of [
+    [other, 201],
+    [id, 201],
+    [AGENT_IMAGE, 403],
+    [image, 403],
+  ] as const) {
+    expect({ of, status: await ask(browsers.socket, of) }).toEqual({ of, status });
+    expect({ of, status: await ask(proxy.socket, of) }).toEqual({ of, status: 403 });
+  }
+  expect(browsers.told.map(({ why }) => why)).toEqual(Array(2).fill("the image is not one of a browser"));
+  expect(await ask(ENGINE, image)).toBe(201); // the control
 });
 
 describe("written in a way that two parsers may read differently,", () => {

@@ -20,7 +20,7 @@ export function toRunContainer(image: string, more: Partial<Parameters<typeof to
     instance: `test${randomUUID().slice(0, 8)}`,
     version: "0.0.0",
     expiresS: Math.floor(Date.now() / 1000) + 600,
-    seccomp: readProfiles()[0] ?? "",
+    seccomp: readProfiles().usual,
     runtime: "runc",
     image,
     imageEnv: [],
