@@ -5,6 +5,9 @@
 # secret: it is in no layer, and elsewhere it is not there. Two checkouts that share an engine keep apart by PILLION_IMAGE_PREFIX.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
+  printf 'Usage: scripts/images.sh [all | base | slim | browser | sidecar | dev]...\n' && exit 0
+fi
 environment=$(scripts/engine.sh env)
 eval "$environment"
 [ $# -gt 0 ] && [ "$1" != all ] || set -- base slim browser sidecar

@@ -91,6 +91,11 @@ function writeSboms(path: string, { inventories }: ImageAudit, version: string, 
 }
 
 function write(path: string, content: string): void {
-  mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(path, content);
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, content);
+  } catch (error) {
+    const why = error instanceof Error && "code" in error ? String(error.code) : "unknown";
+    throw new AuditError(`${path} cannot be written (${why})`);
+  }
 }

@@ -62,6 +62,14 @@ test("a clean image ends with 0 and says what was read", async () => {
   expect(code).toBe(0);
 });
 
+test("a report that cannot be written ends with 3 and says where, whatever was found", async () => {
+  const { code, progress } = await run({ input: clean, json: join(clean, "report.json") });
+  expect({ code, progress }).toEqual({
+    code: 3,
+    progress: expect.stringContaining(`${join(clean, "report.json")} cannot be written (`),
+  });
+});
+
 test("findings end with 1, stand in text and JSON, and cannot steer a terminal", async () => {
   const report = join(directory, "report");
   const { code, told } = await run({ input: planted, report });

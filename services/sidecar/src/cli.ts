@@ -215,12 +215,14 @@ function toWelcome(url: string, settings: Settings, sidecar: Sidecar): string {
     place === null
       ? "none: runs are refused"
       : `${place.kind}${place.isolated ? "" : " WITHOUT isolation"} (${place.detail})`;
+  // An address that stands for all of them is none that a client may name.
+  const here = url.replace(/^http:\/\/(0\.0\.0\.0|\[::\])/, "http://127.0.0.1");
   const auth = settings.token === undefined ? "" : ' -H "authorization: Bearer $PILLION_TOKEN"';
   const body = JSON.stringify({ model: "demo/tour", prompt: "Show me around" });
   const isOpen = settings.token !== undefined || settings.allowAnonymous || isLoopback(settings.host);
   const attempt =
     settings.demoModel && place !== null && isOpen
-      ? `\n  Try it, no key needed:\n\n    curl -sS ${url}/run${auth} -H 'content-type: application/json' -d '${body}'\n`
+      ? `\n  Try it, no key needed:\n\n    curl -sS ${here}/run${auth} -H 'content-type: application/json' -d '${body}'\n`
       : "";
   return `\n  Pillion listens on ${url}\n  Sandbox: ${sandbox}\n${attempt}\n`;
 }

@@ -43,7 +43,8 @@ export async function openSandbox(
 
 async function failWhenEnded(place: Place): Promise<never> {
   const { detail } = await place.ended;
-  throw new Fault("isolation_unavailable", "The sandbox could not be set up on this machine.", {
+  const hint = place.startHint ?? "The sandbox could not be set up on this machine.";
+  throw new Fault("isolation_unavailable", hint, {
     cause: new Error(detail),
   });
 }

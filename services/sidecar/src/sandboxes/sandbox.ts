@@ -58,6 +58,8 @@ export type PlaceEnd = { readonly detail: string };
 export interface Place extends AsyncDisposable {
   readonly pipe: Duplex;
   readonly paths: SandboxPaths;
+  /** What to look at where the guard never began; without it, this machine. */
+  readonly startHint?: string;
   /** What was filled from the spec before the place began. */
   readonly filled?: readonly FillTarget[];
   /** Resolves when the place has ended for whatever reason; never rejects. */

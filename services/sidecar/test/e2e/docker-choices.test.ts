@@ -267,3 +267,21 @@ describe.runIf(readRuntimes().includes("runsc"))("under runsc", () => {
     });
   });
 });
+
+describe("a mistake in the operator's settings is told by the setting's name", () => {
+  test.each([
+    ["an image that is not the agent's", { PILLION_IMAGE: "debian:bookworm-slim" }, {}, /PILLION_IMAGE/],
+    [
+      "a network that is not there",
+      { PILLION_OPEN_NETWORK: "no-such-network" },
+      { sandbox: { kind: "docker", network: "open" } },
+      /PILLION_OPEN_NETWORK/,
+    ],
+  ])("%s", async (_what, env, fields, detail) => {
+    await using wrong = await openLiveService({ env: toDockerEnv(model, env) });
+    model.reset({ script: [{ text: "Here." }] });
+    const { run } = await runToEnd(wrong, toScriptedRequest(model, { fields }));
+    expect(run.outcome).toBe("failed");
+    expect(run.failure?.detail).toMatch(detail);
+  });
+});

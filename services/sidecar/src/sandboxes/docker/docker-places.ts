@@ -274,6 +274,8 @@ class DockerPlace implements Place {
   toReceipt: (view: GuardView) => Receipt = () => {
     throw new Fault("internal", "The container was not looked at.");
   };
+  readonly startHint =
+    "The run's container ended before its guard answered: is PILLION_IMAGE an image that docker/agent.Dockerfile made?";
   filled: readonly FillTarget[] = [];
   readonly #left: AsyncDisposableStack;
 

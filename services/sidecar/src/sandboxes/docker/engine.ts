@@ -298,8 +298,13 @@ function toCode(what: string, status: number | undefined, text: string): [Failur
       "The directory is not there on the container engine's machine: send the files instead.",
     ];
   if (/no space left on device/i.test(text)) return ["storage_full", "The container engine's disk is full."];
-  if (status === 404 && /image/i.test(text))
-    return ["image_missing", "The sandbox image is not on the container engine."];
+  if (status === 404 && /network \S+ not found/i.test(text))
+    return ["sandbox_unavailable", "The container engine does not have the network of PILLION_OPEN_NETWORK."];
+  if (status === 404 && /image/i.test(text)) {
+    const [, name = ""] = /no such image: ([\w.:/@-]{1,200})/i.exec(text) ?? [];
+    const what = name === "" ? "the image of runs" : `the image ${name}`;
+    return ["image_missing", `The container engine does not have ${what}: build it or load it there.`];
+  }
   if (/unknown( or invalid)? runtime/i.test(text))
     return ["sandbox_unavailable", "The container engine does not have the wanted runtime."];
   if (status === 409 && what === "create")
