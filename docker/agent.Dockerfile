@@ -21,7 +21,7 @@ RUN --mount=type=secret,id=extra_ca,target=/run/extra_ca,required=false \
 COPY . .
 RUN node scripts/build.mjs
 # What runs get of it, a folder for each layer: what the lock file pins, and what is ours. init.sh is of sandboxes
-# without a container.
+# without a container. One time for all files makes a layer the same in every build.
 RUN install -d /out/pinned/opt/pillion /out/pinned/usr/share/doc /out/ours/opt/pillion /out/ours/usr/local/bin \
  && if [ -e /usr/local/LICENSE ]; then install -D -m 644 /usr/local/LICENSE /out/pinned/usr/share/doc/node/copyright \
     && install -D -m 644 /usr/local/LICENSE /out/pinned/opt/pillion/node/LICENSE; fi \
@@ -32,7 +32,8 @@ RUN install -d /out/pinned/opt/pillion /out/pinned/usr/share/doc /out/ours/opt/p
  && ln -s /opt/pillion/node/bin/node /out/ours/usr/local/bin/node \
  && install -m 755 docker/rootfs/agent-entrypoint.sh /out/ours/usr/local/bin/agent-entrypoint \
  && install -m 755 docker/rootfs/agent-health.sh /out/ours/usr/local/bin/agent-health \
- && install -D -m 644 LICENSE /out/ours/usr/share/doc/pillion/copyright
+ && install -D -m 644 LICENSE /out/ours/usr/share/doc/pillion/copyright \
+ && find /out -exec touch --no-dereference --date=@1577836800 {} +
 
 # Node with the C libraries that it needs beside it, so that it runs in images of any libc, or of none. A run may not read
 # it, so the kernel closes its processes (the guard, the harness) to the run's other ones. Runtimes that must read what
@@ -46,7 +47,8 @@ RUN cd /opt/pillion/node && mkdir lib \
       --force-rpath --set-rpath /opt/pillion/node/lib bin/node \
  && bin/node --version \
  && chgrp 64220 bin/node && chmod 0751 bin/node \
- && mkdir -p /out/node/opt/pillion && mv /opt/pillion/node /out/node/opt/pillion/
+ && mkdir -p /out/node/opt/pillion && mv /opt/pillion/node /out/node/opt/pillion/ \
+ && find /out -exec touch --no-dereference --date=@1577836800 {} +
 
 FROM ${DEBIAN_IMAGE} AS debian-base
 RUN apt-get update -qq \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Whether a run could work in this container now: Node, the workspace, and the harness that PILLION_HARNESS names (pi).
+# Whether a run could work in this container now: Node, the workspace, and the harness that PILLION_HARNESS names (pi). Says in one line why not.
 # Stands in / meanwhile, for Node and Pi read what lies in their directory.
 set -u
 workspace=${PILLION_WORKSPACE:-/workspace}

@@ -34,6 +34,7 @@ import { Leftovers } from "./leftovers.ts";
 import { ProductVolume } from "./product-volume.ts";
 import { findWeaker, type SeccompProfile, toDockerReceipt, toWeakFault } from "./receipt.ts";
 
+const CLOSE_MS = 4_000;
 const END_MS = 15_000;
 const STDERR_CHARS = 4_096;
 const USER = { uid: 1000, gid: 1000 };
@@ -239,8 +240,12 @@ export class DockerPlaces implements PlaceKind {
     return count;
   }
 
-  close(): Promise<void> {
-    return this.#product.close();
+  /** An engine that is away keeps what it has until the next start's sweep. */
+  async close(): Promise<void> {
+    if (this.#facts === undefined || this.#isStale) return;
+    const late = () => new Fault("sandbox_unavailable", "The container engine did not answer in time.");
+    await within(CLOSE_MS, this.#leftovers.sweepLast(), late).catch(() => undefined);
+    await this.#product.close();
   }
 
   async #begin(container: Container, left: AsyncDisposableStack, signal: AbortSignal): Promise<DockerPlace> {

@@ -1,12 +1,19 @@
 /** What runs of this instance have on the engine, and what of it is left over: all whose run is not live in this process. */
+import { setTimeout as delay } from "node:timers/promises";
 import { LABELS } from "./container-spec.ts";
 import type { Engine, Labelled } from "./engine.ts";
+
+/** How long after it was given up an engine is still expected to make what was asked of it. */
+const LATE_MS = 5_000;
+const LAST_LOOK_MS = 500;
 
 export class Leftovers {
   readonly #engine: Engine;
   readonly #instance: string;
   /** Runs that have, or are about to have, something on the engine. */
   readonly #live = new Set<string>();
+  /** When a set-up was given up for the last time. */
+  #clearedMs = 0;
 
   /** `instance` is the label's value: what carries another, or none, is never touched. */
   constructor(engine: Engine, instance: string) {
@@ -22,7 +29,16 @@ export class Leftovers {
 
   /** Removes what one run has, also what was made by a question whose answer never came. */
   async clear(runId: string): Promise<void> {
+    this.#clearedMs = Date.now();
     await this.#remove((labels) => labels[LABELS.run] === runId);
+  }
+
+  /** For the end of the service, after the last run. What was asked for and given up just now may be made late. */
+  async sweepLast(): Promise<void> {
+    await this.sweep();
+    if (Date.now() - this.#clearedMs > LATE_MS) return;
+    await delay(LAST_LOOK_MS);
+    await this.sweep();
   }
 
   /**
