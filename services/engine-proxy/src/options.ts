@@ -1,5 +1,6 @@
 /** The flags of `pillion engine-proxy`: what it listens on, the engine behind it, and what it lets through. Pure. */
 import { parseArgs } from "node:util";
+import { toMemoryBytes } from "#contract/sandbox";
 
 export type ProxyOptions = {
   /** Path of the socket that is made. */
@@ -49,8 +50,6 @@ Passes on the few calls that Pillion makes of a Docker engine, and refuses every
 export type Wish =
   | { readonly kind: "serve" | "check"; readonly options: ProxyOptions }
   | { readonly kind: "help" };
-
-const UNITS: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
 
 /** Throws an Error in words for the person who started it. An empty value means not given, as in a compose file. */
 export function readOptions(args: readonly string[]): Wish {
@@ -107,8 +106,9 @@ function toNumber(flag: string, text: string): number {
   throw new Error(`--${flag} must be a whole number from 1 on`);
 }
 
+/** In the form of PILLION_MEMORY, so that what one of the two takes the other takes too. */
 function toBytes(text: string): number {
-  const [, digits = "", unit = ""] = /^([1-9]\d{0,14})([kmg]?)b?$/i.exec(text) ?? [];
-  if (digits === "") throw new Error("--memory must be a size like 512m or 8g");
-  return Number(digits) * (UNITS[unit.toLowerCase()] ?? 1);
+  const bytes = toMemoryBytes(text);
+  if (bytes >= 1) return bytes;
+  throw new Error("--memory must be a size like 512m or 8g");
 }

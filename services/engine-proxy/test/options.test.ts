@@ -44,6 +44,8 @@ test.each([
   ["the root directory", ["--image", "a", "--bind", "/"]],
   ["a relative directory", ["--image", "a", "--bind", "srv"]],
   ["a size that is none", ["--image", "a", "--memory", "much"]],
+  ["a size of none", ["--image", "a", "--memory", "0"]],
+  ["a size that the service would not take", ["--image", "a", "--memory", "8gb"]],
   ["a number that is none", ["--image", "a", "--pids", "0"]],
   ["a flag that there is not", ["--image", "a", "--privileged"]],
   ["a word too many", ["--image", "a", "b"]],
