@@ -60,6 +60,8 @@ export const GuardView = z.object({
   /** Of the extension that harnesses in this sandbox are given. */
   extensionSha256: z.string(),
   systemWritable: z.boolean(),
+  /** The guard may read its own program; then other processes of its user may look into it, and into the harness. */
+  programReadable: z.boolean(),
   workspaceWritable: z.boolean(),
   /** Device and inode of the workspace, as `dev:ino`. */
   workspaceId: z.string(),

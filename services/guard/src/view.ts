@@ -10,7 +10,7 @@ const NAMESPACES = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
 
 export async function readView(config: GuardConfig): Promise<GuardView> {
   const mounts = await readWritableMounts();
-  const [status, namespaces, interfaces, extension, harnesses, references, workspace, ...writable] =
+  const [status, namespaces, interfaces, extension, harnesses, references, workspace, ...rights] =
     await Promise.all([
       readFile("/proc/self/status", "utf8"),
       Promise.all(NAMESPACES.map(readNamespace)),
@@ -21,6 +21,7 @@ export async function readView(config: GuardConfig): Promise<GuardView> {
       stat(config.workspace, { bigint: true }),
       may("/usr", constants.W_OK),
       may(config.workspace, constants.W_OK),
+      may(process.execPath, constants.R_OK),
     ]);
   const field = (name: string): string => new RegExp(`^${name}:\\s*(\\S+)`, "m").exec(status)?.[1] ?? "";
   const noNewPrivs = field("NoNewPrivs");
@@ -38,8 +39,9 @@ export async function readView(config: GuardConfig): Promise<GuardView> {
     extensionSha256: createHash("sha256").update(extension).digest("hex"),
     harnessSha256: harnesses,
     references,
-    systemWritable: writable[0],
-    workspaceWritable: writable[1] || hasBelow(mounts, config.workspace),
+    systemWritable: rights[0],
+    programReadable: rights[2],
+    workspaceWritable: rights[1] || hasBelow(mounts, config.workspace),
     workspaceId: `${workspace.dev}:${workspace.ino}`,
   };
 }

@@ -200,6 +200,16 @@ function warnOfWeakSettings(settings: Settings, sidecar: Sidecar, log: Log): voi
   }
   if (settings.dockerHost.startsWith("tcp:") && settings.sandbox !== "local")
     log.warn("PILLION_DOCKER_HOST: the container engine is spoken to without encryption");
+  if (settings.openNetwork !== undefined)
+    log.warn(
+      { network: settings.openNetwork },
+      "PILLION_OPEN_NETWORK: runs that ask for it have that network, and their egress is not enforced",
+    );
+  if (settings.browserImages.length > 0)
+    log.warn(
+      { images: settings.browserImages },
+      "PILLION_BROWSER_IMAGES: runs of these images may make user, PID and network namespaces",
+    );
   if (sidecar.sandbox === null)
     log.error(
       { probes: sidecar.probes },

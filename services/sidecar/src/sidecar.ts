@@ -19,7 +19,7 @@ import { redactTexts } from "./runs/redacted-texts.ts";
 import { ResultStore } from "./runs/result-store.ts";
 import { RunRegistry } from "./runs/run-registry.ts";
 import type { RunStore } from "./runs/run-store.ts";
-import { DockerPlaces, toSeccompFile } from "./sandboxes/docker/docker-places.ts";
+import { DockerPlaces } from "./sandboxes/docker/docker-places.ts";
 import { LocalPlaces } from "./sandboxes/local/local-places.ts";
 import { UnisolatedPlaces } from "./sandboxes/local/unisolated-places.ts";
 import { PlaceList } from "./sandboxes/place-list.ts";
@@ -170,7 +170,7 @@ function toPlaces(settings: Settings, productDir: string): PlaceKind[] {
     instance: common.instance,
     version: readVersion(),
     lifetimeMs: settings.wallMs + settings.prepareMs + WIND_DOWN_MS,
-    seccompFile: toSeccompFile(productDir),
+    profileDir: join(productDir, "docker"),
     openNetwork: settings.openNetwork,
     browserImages: settings.browserImages,
   });

@@ -18,3 +18,6 @@ export function findWeakView(
   ];
   return checks.flatMap(([name, holds]) => (holds ? [] : [name]));
 }
+
+/** Where Node can be read by those who run it. Told and not refused: a run gains nothing outside of its sandbox by it. */
+export const OPEN_GUARD = "guard and harness closed to the run's own other processes";

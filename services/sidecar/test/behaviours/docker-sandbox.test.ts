@@ -24,7 +24,10 @@ if (readRuntimes().includes("runsc")) {
       expect(new Set(versions).size).toBe(2);
       expect(there.sandbox.receipt).toMatchObject({
         limits: { runtime: "runsc" },
-        missing: ["our seccomp profile: this runtime does not apply it"],
+        missing: [
+          "our seccomp profile: this runtime does not apply it",
+          "guard and harness closed to the run's own other processes",
+        ],
       });
     });
 

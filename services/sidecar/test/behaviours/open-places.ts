@@ -93,7 +93,7 @@ export function toDockerPlaces(instance: string, more: Partial<DockerPlacesOptio
     instance,
     version: "0.0.0",
     lifetimeMs: 600_000,
-    seccompFile: join(PRODUCT_DIR, "docker/seccomp.json"),
+    profileDir: join(PRODUCT_DIR, "docker"),
     ...more,
   });
 }

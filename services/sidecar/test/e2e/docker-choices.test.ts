@@ -51,6 +51,7 @@ beforeAll(async () => {
       PILLION_REFERENCE_ROOTS: directory,
       PILLION_ALLOWED_IMAGES: `${image},example.com/absent@sha256:${"0".repeat(64)}`,
       PILLION_OPEN_NETWORK: NAME,
+      PILLION_BROWSER_IMAGES: "example.com/none:browser",
     }),
   });
 });
@@ -250,6 +251,22 @@ describe("a network of the engine's", () => {
     expect(await getJson(without, "/v1/capabilities")).toMatchObject({ networkModes: ["none"] });
     expect(await getJson(service, "/v1/capabilities")).toMatchObject({ networkModes: ["none", "open"] });
   });
+});
+
+test("what a setting weakens is told when the service starts, and nothing where none does", async () => {
+  const toWarnings = ({ logs }: LiveService): string[] =>
+    logs()
+      .split("\n")
+      .filter((line) => line.startsWith("{"))
+      .map((line): { level: string; msg: string } => JSON.parse(line))
+      .filter(({ level }) => level === "warn")
+      .map(({ msg }) => msg);
+  const weak = toWarnings(service).map((text) => text.split(":")[0]);
+  expect(weak).toEqual(expect.arrayContaining(["PILLION_OPEN_NETWORK", "PILLION_BROWSER_IMAGES"]));
+  await using strict = await openLiveService({ env: toDockerEnv(model) });
+  const strictly = toWarnings(strict).map((text) => text.split(":")[0]);
+  expect(strictly).not.toContain("PILLION_OPEN_NETWORK");
+  expect(strictly).not.toContain("PILLION_BROWSER_IMAGES");
 });
 
 describe.runIf(readRuntimes().includes("runsc"))("under runsc", () => {

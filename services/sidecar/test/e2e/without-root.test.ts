@@ -195,6 +195,7 @@ function toReceipt(workspace: string) {
     missing: [
       "memory and cpu limits (a local sandbox has none)",
       "a seccomp filter",
+      "guard and harness closed to the run's own other processes",
       "a pids limit",
       "a user other than the service's own",
     ],

@@ -29,6 +29,7 @@ export const VIEW: GuardView = {
   namespaces: {},
   interfaces: ["lo"],
   systemWritable: false,
+  programReadable: false,
   workspaceWritable: true,
   workspaceId: "1:1",
   references: [],

@@ -215,3 +215,14 @@ test("the product's volumes of a process that was killed go though runs of it ha
   expect(await killed.places.sweep()).toBe(1);
   expect(await readProduct(killed)).toEqual([0, 0]);
 });
+
+test("what the engine made late is gone when the service has ended", async () => {
+  const own = await open();
+  const other = await open();
+  const late = leave(own, { "org.pillion.run": "run_given_up" }, true);
+  const others = leave(other, { "org.pillion.run": "run_elsewhere" });
+  expect(await readAll(own)).toEqual([late.container, late.volume].sort()); // the control: it is there
+  await own.places.close();
+  expect(await readAll(own)).toEqual([]);
+  expect(await readAll(other)).toEqual([others.container, others.volume].sort());
+});

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Duplex, Readable } from "node:stream";
-import type { Container, ContainerCreateOptions, ContainerInspectInfo } from "dockerode";
+import type { Container, ContainerCreateOptions } from "dockerode";
 import type { FillTarget, GuardView } from "#contract/guard";
 import { REFERENCES_DIR, type Receipt } from "#contract/sandbox";
 import { unlessAborted, within } from "../../kernel/deadline.ts";
@@ -15,7 +15,7 @@ import {
   toBoundReferences,
   toReferenceFiles,
 } from "../references.ts";
-import type { Place, PlaceEnd, PlaceKind, PlaceProbe, SandboxSpec } from "../sandbox.ts";
+import type { Place, PlaceKind, PlaceProbe, SandboxSpec } from "../sandbox.ts";
 import { readAllowedImage } from "./allowed-image.ts";
 import {
   type ContainerLimits,
@@ -28,15 +28,13 @@ import {
   toPaths,
   type VolumeMount,
 } from "./container-spec.ts";
-import { toPipe } from "./demultiplex.ts";
+import { DockerPlace, endAll } from "./docker-place.ts";
 import { Engine, type EngineFacts, type ImageFacts } from "./engine.ts";
 import { Leftovers } from "./leftovers.ts";
 import { ProductVolume } from "./product-volume.ts";
-import { findWeaker, type SeccompProfile, toDockerReceipt, toWeakFault } from "./receipt.ts";
+import { findWeaker, type SeccompProfile, toDockerReceipt, toMissing, toWeakFault } from "./receipt.ts";
 
 const CLOSE_MS = 4_000;
-const END_MS = 15_000;
-const STDERR_CHARS = 4_096;
 const USER = { uid: 1000, gid: 1000 };
 
 export type DockerPlacesOptions = {
@@ -51,7 +49,8 @@ export type DockerPlacesOptions = {
   readonly version: string;
   /** Longest time that a run may have a container, set-up and winding down included; for the label of expiry. */
   readonly lifetimeMs: number;
-  readonly seccompFile: string;
+  /** Directory with the seccomp profiles. */
+  readonly profileDir: string;
   /** Names of images whose runs get the profile that lets Chromium make a sandbox of its own. */
   readonly browserImages?: readonly string[] | undefined;
   /** The engine's network that `network: open` means; runs with it are refused where there is none. */
@@ -79,8 +78,8 @@ export class DockerPlaces implements PlaceKind {
     this.#product = new ProductVolume(this.#engine, options.instance);
     this.#leftovers = new Leftovers(this.#engine, options.instance);
     this.#seccomp = {
-      usual: readProfile(options.seccompFile),
-      browser: readProfile(options.seccompFile.replace(/\.json$/, "-browser.json")),
+      usual: readProfile(options.profileDir, "seccomp.json"),
+      browser: readProfile(options.profileDir, "seccomp-browser.json"),
     };
   }
 
@@ -94,7 +93,7 @@ export class DockerPlaces implements PlaceKind {
         throw new Fault("sandbox_unavailable", `The container engine does not have the runtime ${runtime}.`);
       await this.#engine.readImage(image);
       const detail = `containers of Docker ${this.#facts.version}, ${runtime}, image ${image}`;
-      return { kind: "docker", available: true, isolated: true, detail, missing: [] };
+      return { kind: "docker", available: true, isolated: true, detail, missing: toMissing(runtime) };
     } catch (error) {
       this.#isStale = true;
       const { message, code } = toFault(error);
@@ -123,13 +122,9 @@ export class DockerPlaces implements PlaceKind {
       const asked = this.#toOptions(spec, image, user, volumes);
       const container = await this.#engine.create(asked, signal);
       left.defer(() => this.#engine.remove(container));
-      const place = await this.#begin(container, left, signal);
-      const weaker = findWeaker(asked, place.inspected);
-      if (weaker.length > 0) throw toWeakFault(weaker);
+      const connection = await this.#begin(container, asked, left, signal);
       left.use(held.move());
-      place.paths = image.product.length === 0 ? DOCKER_PATHS : toPaths(image.env);
-      place.filled = [...(spec.readOnly ? (["workspace"] as const) : []), "references"];
-      place.toReceipt = (view) => {
+      const toReceipt = (view: GuardView): Receipt => {
         // Another machine's directory of that name, or one that took the name since it was checked.
         const { runtime } = this.#options;
         if (bound !== undefined && view.workspaceId !== bound.id) throw toForeignFault("/workspace", runtime);
@@ -139,11 +134,13 @@ export class DockerPlaces implements PlaceKind {
         const facts = { spec, limits: this.#clamp(spec), runtime, image: image.id, user, profile };
         return toDockerReceipt(view, facts);
       };
-      return place;
+      const paths = image.product.length === 0 ? DOCKER_PATHS : toPaths(image.env);
+      const filled: FillTarget[] = [...(spec.readOnly ? (["workspace"] as const) : []), "references"];
+      return new DockerPlace({ connection, paths, filled, left, toReceipt });
     } catch (error) {
       // An answer may be lost and what was asked for be there all the same.
       left.defer(() => this.#leftovers.clear(spec.runId));
-      await end(left).catch(() => undefined); // the first cause is told; a sweep finds what stayed
+      await endAll(left).catch(() => undefined); // the first cause is told; a sweep finds what stayed
       throw error;
     }
   }
@@ -248,16 +245,19 @@ export class DockerPlaces implements PlaceKind {
     await this.#product.close();
   }
 
-  async #begin(container: Container, left: AsyncDisposableStack, signal: AbortSignal): Promise<DockerPlace> {
-    signal.throwIfAborted();
+  /** The attached streams of the container, started and found to be as it was asked for. */
+  async #begin(
+    container: Container,
+    asked: ContainerCreateOptions,
+    left: AsyncDisposableStack,
+    signal: AbortSignal,
+  ): Promise<Duplex> {
     const connection = await this.#engine.attach(container, signal);
-    try {
-      await this.#engine.start(container, signal);
-      return new DockerPlace(connection, await this.#engine.inspect(container, signal), left);
-    } catch (error) {
-      connection.destroy();
-      throw error;
-    }
+    left.defer(() => void connection.destroy());
+    await this.#engine.start(container, signal);
+    const weaker = findWeaker(asked, await this.#engine.inspect(container, signal));
+    if (weaker.length > 0) throw toWeakFault(weaker);
+    return connection;
   }
 
   #chooseProfile(spec: SandboxSpec): SeccompProfile {
@@ -269,49 +269,6 @@ export class DockerPlaces implements PlaceKind {
     const { limits } = this.#options;
     return clampLimits(spec, limits, this.#facts ?? limits);
   }
-}
-
-class DockerPlace implements Place {
-  paths = DOCKER_PATHS;
-  readonly pipe: Duplex;
-  readonly ended: Promise<PlaceEnd>;
-  readonly inspected: ContainerInspectInfo;
-  toReceipt: (view: GuardView) => Receipt = () => {
-    throw new Fault("internal", "The container was not looked at.");
-  };
-  readonly startHint =
-    "The run's container ended before its guard answered: is PILLION_IMAGE an image that docker/agent.Dockerfile made?";
-  filled: readonly FillTarget[] = [];
-  readonly #left: AsyncDisposableStack;
-
-  /** `left` is what has to go when the place ends: the container, and a volume. */
-  constructor(connection: Duplex, inspected: ContainerInspectInfo, left: AsyncDisposableStack) {
-    this.inspected = inspected;
-    this.#left = left;
-    let errors = "";
-    this.pipe = toPipe(connection, (bytes) => {
-      errors = (errors + bytes.toString("utf8")).slice(-STDERR_CHARS);
-    });
-    this.ended = new Promise((resolve) => {
-      this.pipe.once("close", () => {
-        resolve({ detail: `the container's pipe closed ${errors.trim().split("\n").at(-1) ?? ""}`.trim() });
-      });
-    });
-  }
-
-  /** Everything is set when the container starts; nothing is left to take away. */
-  async seal(): Promise<void> {}
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.pipe.destroy();
-    await end(this.#left);
-  }
-}
-
-/** Bounded; what takes longer goes on, and a sweep finds what stays. */
-async function end(left: AsyncDisposableStack): Promise<void> {
-  const late = () => new Fault("sandbox_lost", "The run's container was not removed in time.");
-  await within(END_MS, left.disposeAsync(), late);
 }
 
 /** gVisor numbers files in its own way, so what is mounted cannot be compared with what was checked. */
@@ -329,11 +286,6 @@ function toForeignFault(what: string, runtime: string): Fault {
 }
 
 /** As JSON without blanks. */
-function readProfile(file: string): string {
-  return JSON.stringify(JSON.parse(readFileSync(file, "utf8")));
-}
-
-/** Where our seccomp profile lies in a product directory. */
-export function toSeccompFile(productDir: string): string {
-  return join(productDir, "docker/seccomp.json");
+function readProfile(directory: string, name: string): string {
+  return JSON.stringify(JSON.parse(readFileSync(join(directory, name), "utf8")));
 }

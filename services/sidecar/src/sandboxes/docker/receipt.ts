@@ -4,7 +4,7 @@ import type { GuardView } from "#contract/guard";
 import type { Receipt } from "#contract/sandbox";
 import { Fault } from "../../kernel/fault.ts";
 import type { SandboxSpec } from "../sandbox.ts";
-import { findWeakView } from "../weak-view.ts";
+import { findWeakView, OPEN_GUARD } from "../weak-view.ts";
 import { type ContainerLimits, GVISOR } from "./container-spec.ts";
 
 /** What the engine did not do as it was told, in words; empty is as it must be. */
@@ -127,14 +127,21 @@ export function toDockerReceipt(view: GuardView, facts: ReceiptFacts): Receipt {
       executable: toExecutable(spec),
     },
     missing: [
+      ...toMissing(facts.runtime),
       ...(facts.profile === "browser"
         ? ["a bar to new user, PID and network namespaces and chroot: this image's browser makes them"]
         : []),
       ...(isOpen ? ["network isolation: egress is not enforced on a network of the engine's"] : []),
-      ...(!isGvisor ? ["a kernel of its own: containers share the host's"] : []),
-      ...(view.seccomp ? [] : ["our seccomp profile: this runtime does not apply it"]),
+      ...(view.programReadable ? [OPEN_GUARD] : []),
     ],
   };
+}
+
+/** What containers under a runtime do not have, whatever is asked for. */
+export function toMissing(runtime: string): string[] {
+  return runtime === GVISOR
+    ? ["our seccomp profile: this runtime does not apply it"]
+    : ["a kernel of its own: containers share the host's"];
 }
 
 /** Engines mount directories and volumes only with the right to execute. */

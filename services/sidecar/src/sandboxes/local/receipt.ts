@@ -4,7 +4,7 @@ import type { GuardView } from "#contract/guard";
 import type { Receipt } from "#contract/sandbox";
 import { Fault } from "../../kernel/fault.ts";
 import type { SandboxSpec } from "../sandbox.ts";
-import { findWeakView } from "../weak-view.ts";
+import { findWeakView, OPEN_GUARD } from "../weak-view.ts";
 import type { Identity } from "./identity.ts";
 
 const NAMESPACES = ["pid", "mnt", "ipc", "net", "uts", "user"];
@@ -41,6 +41,7 @@ export function toMissing(inUserNamespace: boolean): string[] {
   return [
     "memory and cpu limits (a local sandbox has none)",
     "a seccomp filter",
+    OPEN_GUARD, // the machine's own Node is everybody's to read
     ...(inUserNamespace ? ["a pids limit", "a user other than the service's own"] : []),
   ];
 }

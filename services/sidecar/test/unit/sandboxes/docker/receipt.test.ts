@@ -147,6 +147,7 @@ describe("what the guard sees in a container", () => {
       namespaces: {},
       interfaces: ["lo"],
       systemWritable: false,
+      programReadable: false,
       workspaceWritable: true,
       workspaceId: "1:2",
       references: [],
@@ -175,6 +176,12 @@ describe("what the guard sees in a container", () => {
       /no_new_privs/,
     );
     expect(toDockerReceipt(VIEW, { ...facts, runtime }).missing).toHaveLength(1);
+  });
+
+  test("whose guard can be looked into says so", () => {
+    const { missing } = toDockerReceipt({ ...VIEW, programReadable: true }, facts);
+    expect(missing).toContain("guard and harness closed to the run's own other processes");
+    expect(toDockerReceipt(VIEW, facts).missing).not.toContain(missing.at(-1));
   });
 
   test("with a browser's profile says what that opens", () => {
