@@ -1,6 +1,6 @@
 /** Two instances on one engine, both with live runs: a sweep takes what belongs to no live run of its own instance, and nothing else. */
 import { randomUUID } from "node:crypto";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { DockerPlaces } from "../../src/sandboxes/docker/docker-places.ts";
 import { openSandbox } from "../../src/sandboxes/open-sandbox.ts";
 import type { Sandbox } from "../../src/sandboxes/sandbox.ts";
@@ -226,3 +226,26 @@ test("what the engine made late is gone when the service has ended", async () =>
   expect(await readAll(own)).toEqual([]);
   expect(await readAll(other)).toEqual([others.container, others.volume].sort());
 });
+
+test.each(["create", "create volume"] as const)(
+  "what the engine was still making (%s) when its run was given up is gone when the service has ended",
+  async (call) => {
+    const proxy = held.use(await EngineProxy.open(readEngineHost()));
+    const own = await open(proxy.host);
+    const answered = Promise.withResolvers<void>();
+    proxy.trouble({ kind: "hold", until: answered.promise }, call);
+    const cancel = new AbortController();
+    const spec = toSpec(`run_${randomUUID()}`, { readOnly: true, files: [] });
+    const opened = openSandbox(own.places, spec, (connection) => connection.destroy(), cancel.signal);
+    await vi.waitFor(() => expect(proxy.count(call)).toBe(1), 10_000);
+    cancel.abort(new Error("given up"));
+    await expect(opened).rejects.toThrow();
+    proxy.calm();
+    setTimeout(answered.resolve, 1_500); // longer than a look at what is there takes
+    await own.places.close();
+    await answered.promise;
+    const other = await open(); // by the time that the engine has made another's, it has made this one's as well
+    await openRun(other, true);
+    expect(await readAll(own)).toEqual([]);
+  },
+);

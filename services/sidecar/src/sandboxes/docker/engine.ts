@@ -5,7 +5,7 @@ import type { Duplex, Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import type Docker from "dockerode";
 import type { Container, ContainerCreateOptions, ContainerInspectInfo } from "dockerode";
-import { within } from "../../kernel/deadline.ts";
+import { unlessAborted, within } from "../../kernel/deadline.ts";
 import { Fault } from "../../kernel/fault.ts";
 import { isStatus, toEngineFault } from "./engine-fault.ts";
 
@@ -47,6 +47,8 @@ type CallBounds = {
  */
 export class Engine {
   readonly #host: string;
+  /** What was given up while the engine was making it. */
+  readonly #unwanted = new Set<Promise<void>>();
   #client: Promise<Docker> | undefined;
   /** For questions that dockerode takes no signal for: it drops a connection that is silent for so long. */
   #prober: Promise<Docker> | undefined;
@@ -91,7 +93,16 @@ export class Engine {
   async create(options: ContainerCreateOptions, signal?: AbortSignal): Promise<Container> {
     const client = await this.#connect();
     const ask = (abortSignal: AbortSignal) => client.createContainer({ ...options, abortSignal });
-    return this.#call("create", ask, { signal });
+    return this.#make(
+      () => this.#call("create", ask),
+      (made) => this.remove(made),
+      signal,
+    );
+  }
+
+  /** Resolves when all that was asked for and given up meanwhile has been made, and is gone again. */
+  async settle(): Promise<void> {
+    await Promise.all(this.#unwanted);
   }
 
   /** The container's three streams as one connection; open it before the start, so that nothing is lost. */
@@ -140,7 +151,11 @@ export class Engine {
     const client = await this.#connect();
     const ask = (abortSignal: AbortSignal) =>
       client.createVolume({ Name: name, Labels: labels, abortSignal });
-    await this.#call("create volume", ask, { signal });
+    await this.#make(
+      () => this.#call("create volume", ask),
+      () => this.removeVolume(name),
+      signal,
+    );
   }
 
   /** Puts a tar into a volume by way of a container that is never started. */
@@ -189,6 +204,25 @@ export class Engine {
     const ask = (abortSignal: AbortSignal) => client.listVolumes({ filters, abortSignal });
     const { Volumes } = await this.#call("list volumes", ask);
     return (Volumes ?? []).map(({ Name, Labels }) => ({ id: Name, labels: Labels ?? {} }));
+  }
+
+  /** A question that makes something is not taken back: what comes of it after it was given up is undone. */
+  async #make<T>(ask: () => Promise<T>, undo: (made: T) => Promise<void>, signal?: AbortSignal): Promise<T> {
+    signal?.throwIfAborted();
+    const asked = ask();
+    if (signal === undefined) return asked;
+    try {
+      return await unlessAborted(asked, signal);
+    } catch (error) {
+      if (signal.aborted) {
+        const undone: Promise<void> = asked
+          .then(undo)
+          .catch(() => undefined) // a sweep finds it
+          .finally(() => this.#unwanted.delete(undone));
+        this.#unwanted.add(undone);
+      }
+      throw error;
+    }
   }
 
   async #call<T>(

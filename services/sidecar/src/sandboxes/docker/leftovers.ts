@@ -35,6 +35,7 @@ export class Leftovers {
 
   /** For the end of the service, after the last run. What was asked for and given up just now may be made late. */
   async sweepLast(): Promise<void> {
+    await this.#engine.settle();
     await this.sweep();
     if (Date.now() - this.#clearedMs > LATE_MS) return;
     await delay(LAST_LOOK_MS);
