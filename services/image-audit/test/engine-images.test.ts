@@ -36,7 +36,7 @@ function build(builder: string, dockerfile: string, args: readonly string[] = []
   return tag;
 }
 
-describe.each(BUILDERS)("an image built by %s", (_, builder) => {
+describe.each(BUILDERS)("an image built by %s", { timeout: 120_000 }, (_, builder) => {
   test("S1.5 a tiny one that is clean has no finding", async () => {
     const { findings, totals } = await auditByName(build(builder, "FROM scratch\nCOPY readme /\nENV A=b\n"));
     expect(findings).toEqual([]);

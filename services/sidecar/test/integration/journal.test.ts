@@ -115,6 +115,8 @@ function runChild(
 /** Appends as fast as it can, one call after the other and in bursts, and prints what was acknowledged. */
 const writerScript = `
   import { writeSync } from "node:fs";
+  // At once, so that a kill loses nothing of it; a pipe may be full while nobody reads.
+  const say = (text) => { for (;;) try { return writeSync(1, text); } catch (error) { if (error.code !== "EAGAIN") throw error; } };
   import { openJournal } from JOURNAL_URL;
   const journal = await openJournal({ file: process.argv[1] });
   const id = "run_" + "1".padStart(26, "0");
@@ -129,7 +131,7 @@ const writerScript = `
     const write = (events) =>
       events.length === 0 ? undefined : journal
         .append(id, events, { ...run, lastSeq: events.at(-1).seq })
-        .then(() => writeSync(1, events.at(-1).seq + "\\n"));
+        .then(() => say(events.at(-1).seq + "\\n"));
     await Promise.all([write(batch.slice(0, half)), write(batch.slice(half))]);
   }
 `;
