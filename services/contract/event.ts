@@ -1,5 +1,6 @@
 /** What a run tells, numbered from 1 without gaps; `run.ended` is always the last. */
 import { z } from "zod";
+import { EgressBody } from "./egress.ts";
 import { Problem } from "./failure.ts";
 import { RunHarness } from "./harness.ts";
 import { Exit, RunId, RunOutcome, Stop, Usage } from "./run.ts";
@@ -27,9 +28,10 @@ const bodies = {
     usage: Usage.describe("This call only."),
     total: Usage,
   },
+  egress: EgressBody,
   notice: {
     level: z.enum(["info", "warning"]),
-    topic: z.enum(["sandbox", "harness", "retry", "limit", "compaction", "results"]),
+    topic: z.enum(["sandbox", "harness", "retry", "limit", "compaction", "results", "usage"]),
     text: z.string(),
     receipt: Receipt.optional(),
     harness: RunHarness.optional(),
@@ -70,6 +72,7 @@ export const RunEvent = z
     eventOf("tool.update"),
     eventOf("tool.result"),
     eventOf("usage"),
+    eventOf("egress"),
     eventOf("notice"),
     eventOf("run.ended"),
   ])
@@ -87,6 +90,7 @@ export const EventBody = z.discriminatedUnion("type", [
   bodyOf("tool.update"),
   bodyOf("tool.result"),
   bodyOf("usage"),
+  bodyOf("egress"),
   bodyOf("notice"),
   bodyOf("run.ended"),
 ]);
