@@ -11,8 +11,19 @@ export const EgressPattern = z
   .regex(
     /^(https?:\/\/)?(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(:[1-9]\d{0,4})?$|^(https?:\/\/)?\[[0-9a-f:]+\](:[1-9]\d{0,4})?$/,
     "must be a lower-case host like `api.example.com`, all below one like `*.example.com`, with `:port` if not 443, or `http://` before it for plain HTTP",
-  );
+  )
+  .refine(isReachable, "must have a port up to 65535, and an address in its usual form if it is one");
 export type EgressPattern = z.infer<typeof EgressPattern>;
+
+/** A name that ends in a number would be read as an IPv4 address by some programs, as `127.1` is. */
+function isReachable(pattern: string): boolean {
+  const parts = /^(?:https?:\/\/)?(?:\[(.*)\]|([^:]*))(?::(\d+))?$/.exec(pattern) ?? [];
+  const [, address, name = "", port = "443"] = parts;
+  if (Number(port) > 65_535) return false;
+  if (address !== undefined) return z.ipv6().safeParse(address).success;
+  const endsInNumber = /(^|\.)(\d+|0x[0-9a-f]*)$/.test(name);
+  return name.length <= 253 && (!endsInNumber || z.ipv4().safeParse(name).success);
+}
 
 /** Why a way out was refused. */
 export const EgressDenial = z.enum([

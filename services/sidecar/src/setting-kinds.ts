@@ -85,19 +85,37 @@ export function secretText(): z.ZodType<string, string> {
     .regex(/^[\x21-\x7e]+$/, "must be printable ASCII without spaces");
 }
 
-/** The origin of an http or https URL and nothing behind it, in its normal form. */
-export function origin(): z.ZodType<string, string> {
+/** The origin of an http or https URL in its normal form; `=` and a range of addresses may follow. */
+export function privateTarget(): z.ZodType<string, string> {
   return z
     .string()
-    .refine(isOrigin, "must be origins like http://127.0.0.1:9000, without a path")
-    .transform((text) => new URL(text).origin);
+    .refine((text) => isOrigin(toOriginAndRange(text)[0]), {
+      message: "must be origins like http://127.0.0.1:9000, without a path",
+      abort: true,
+    })
+    .refine((text) => isRange(toOriginAndRange(text)[1]), "must have a range like 10.1.0.0/16 behind the `=`")
+    .transform((text) => {
+      const [origin, range] = toOriginAndRange(text);
+      return range === undefined ? new URL(origin).origin : `${new URL(origin).origin}=${range}`;
+    });
+}
+
+function toOriginAndRange(text: string): readonly [string, string | undefined] {
+  const at = text.indexOf("=");
+  return at === -1 ? [text, undefined] : [text.slice(0, at), text.slice(at + 1)];
+}
+
+function isRange(text: string | undefined): boolean {
+  return text === undefined || z.union([z.cidrv4(), z.cidrv6()]).safeParse(text).success;
 }
 
 function isOrigin(text: string): boolean {
   if (!URL.canParse(text)) return false;
   const url = new URL(text);
   const isBare = url.pathname === "/" && url.search + url.hash + url.username + url.password === "";
-  return isBare && /^https?:$/.test(url.protocol) && !/[?#]/.test(text);
+  // The broker reaches no other names: one with `_` or a last dot would be listed in vain.
+  const isPlain = /^(\[.*\]|[a-z0-9-]+(\.[a-z0-9-]+)*)$/.test(url.hostname);
+  return isBare && isPlain && /^https?:$/.test(url.protocol) && !/[?#]/.test(text);
 }
 
 /** A host name as a Host header has it, in lower case; a port may follow. */

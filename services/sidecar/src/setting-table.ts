@@ -1,6 +1,7 @@
 /** The one table of settings: names, kinds, defaults and what each is for; flags, docs and reading come from it. */
 import { z } from "zod";
 import { ModelName } from "#contract/agent";
+import { EgressPattern } from "#contract/egress";
 import { ImageDigest } from "#contract/sandbox";
 import {
   absolutePath,
@@ -11,7 +12,7 @@ import {
   durationMs,
   hostName,
   list,
-  origin,
+  privateTarget,
   secretText,
   wholeNumber,
   yesOrNo,
@@ -230,12 +231,19 @@ export const SettingTable = z.object({
     default: "1m",
     description: "How often the container engine is searched for what ended runs have left there.",
   }),
-  privateTargets: list(origin()).register(metas, {
+  egress: list(EgressPattern).optional().register(metas, {
+    kind: "text",
+    list: true,
+    defaultNote: "`egress.json` in the directory of the product's defaults, which names none",
+    description:
+      "Hosts that runs may reach where their requests name them, like `api.example.com`, `*.example.com`, `host:8443` or `http://host`; a single `,` means none.",
+  }),
+  privateTargets: list(privateTarget()).register(metas, {
     kind: "text",
     list: true,
     default: "",
     description:
-      "Exact origins, like `http://127.0.0.1:9000`, that a request's model may name although private.",
+      "Exact origins that may be reached although private, like `http://127.0.0.1:9000`, or `http://models.internal:8080=10.1.0.0/16` for one that must lie in a range; a cloud's metadata never.",
   }),
   openaiApiKey: secretText()
     .optional()

@@ -198,7 +198,8 @@ function toProfileContext(settings: Settings, providers: ProviderList) {
     defaultModel: settings.model,
     demoModel: settings.demoModel,
     allowedPrograms: settings.allowedPrograms,
-    privateTargets: settings.privateTargets,
+    // The range behind an origin is the dialler's business.
+    privateTargets: settings.privateTargets.map((target) => target.replace(/=.*$/, "")),
     credentials: settings.credentials ?? [],
     providerKeys: Object.fromEntries(
       Object.entries(keys).flatMap(([id, key]) => (key === undefined ? [] : [[id, key]])),
