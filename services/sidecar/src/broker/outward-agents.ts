@@ -1,0 +1,91 @@
+/** One run's connections to the outside: dialled by the checked address only, kept open between requests, closed with the lease. */
+import { type ClientRequestArgs, Agent as HttpAgent } from "node:http";
+import { isIP, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
+import { Duplex } from "node:stream";
+import type { Destination } from "./destination.ts";
+import { DialError, type Dialer } from "./dialer.ts";
+
+/** For TLS, after the connection stands. */
+const HANDSHAKE_MS = 10_000;
+const MAX_SOCKETS = 32;
+
+export type Outward = { readonly destination: Destination; readonly privateAllowed: boolean };
+
+/** Node's agent asks for connections by options; this is what ours are asked with. */
+type DialOptions = ClientRequestArgs & { readonly outward?: Outward };
+
+export class OutwardAgents {
+  readonly #agents: Record<"http" | "https", CheckedAgent>;
+
+  constructor(dialer: Dialer, ended: AbortSignal) {
+    this.#agents = { http: new CheckedAgent(dialer, ended), https: new CheckedAgent(dialer, ended) };
+  }
+
+  /** Options for `node:http`'s `request`, whatever the scheme: the agent's sockets speak TLS themselves where it is https. */
+  toOptions(outward: Outward): ClientRequestArgs & { readonly outward: Outward } {
+    const { scheme, host, port } = outward.destination;
+    return { agent: this.#agents[scheme], host, port, outward };
+  }
+
+  /** The address that was dialled for a socket of these agents. */
+  readAddress(socket: object): string | null {
+    return this.#agents.https.addresses.get(socket) ?? this.#agents.http.addresses.get(socket) ?? null;
+  }
+
+  close(): void {
+    for (const agent of Object.values(this.#agents)) agent.destroy();
+  }
+}
+
+class CheckedAgent extends HttpAgent {
+  readonly addresses = new WeakMap<object, string>();
+  readonly #dialer: Dialer;
+  readonly #ended: AbortSignal;
+
+  constructor(dialer: Dialer, ended: AbortSignal) {
+    super({ keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: 8 });
+    this.#dialer = dialer;
+    this.#ended = ended;
+  }
+
+  override createConnection(
+    options: DialOptions,
+    callback?: (error: Error | null, stream: Duplex) => void,
+  ): undefined {
+    void this.#open(options).then(
+      (socket) => callback?.(null, socket),
+      (error: Error) => callback?.(error, new Duplex()), // Node does not look at the stream then
+    );
+    return undefined;
+  }
+
+  async #open({ outward }: DialOptions): Promise<Socket> {
+    if (outward === undefined) throw new DialError("unreachable", "nothing to dial");
+    const { destination, privateAllowed } = outward;
+    const { socket, address } = await this.#dialer.dial(destination, { signal: this.#ended, privateAllowed });
+    socket.setNoDelay(true);
+    const ready = destination.scheme === "https" ? await secure(socket, destination.host) : socket;
+    this.addresses.set(ready, address);
+    return ready;
+  }
+}
+
+/** Verifies the server's certificate for the name that was asked for. */
+async function secure(socket: Socket, host: string): Promise<Socket> {
+  const { promise, resolve, reject } = Promise.withResolvers<Socket>();
+  const name = isIP(host) === 0 ? { servername: host } : {};
+  const tls = connectTls({ socket, host, ...name, ALPNProtocols: ["http/1.1"] });
+  const late = setTimeout(() => tls.destroy(new DialError("timed_out", "no TLS in time")), HANDSHAKE_MS);
+  tls.once("secureConnect", () => resolve(tls));
+  tls.once("error", reject);
+  tls.once("close", () => reject(new DialError("unreachable", "closed during the TLS handshake")));
+  try {
+    return await promise;
+  } catch (error) {
+    tls.destroy();
+    throw error;
+  } finally {
+    clearTimeout(late); // the listener for errors stays: until a request has the socket, nobody else listens
+  }
+}

@@ -1,0 +1,173 @@
+/** A tunnel to an allowed host: TLS whose server name is the one that was asked for, and of which nothing else is seen. */
+import type { IncomingMessage } from "node:http";
+import { type Duplex, pipeline, Transform } from "node:stream";
+import type { EgressFailure } from "#contract/egress";
+import { toDestination } from "./destination.ts";
+import { DialError } from "./dialer.ts";
+import { type Denied, judgeDestination, NO_PROOF, USED_UP } from "./door-routes.ts";
+import type { EgressEntry } from "./egress-audit.ts";
+import type { Lease } from "./lease.ts";
+import { toRefusalBody } from "./refusal.ts";
+import { type ServerName, ServerNameReader } from "./server-name.ts";
+import { isBound } from "./vault.ts";
+
+/** For the client's first message. */
+const HELLO_MS = 10_000;
+/** Most time without a byte in either direction. */
+const IDLE_MS = 300_000;
+
+/** Answers a CONNECT that came through the lease's door. Never throws. `head`: what came with it. */
+export async function openTunnel(
+  lease: Lease,
+  request: IncomingMessage,
+  client: Duplex,
+  head: Buffer,
+): Promise<void> {
+  client.on("error", () => undefined);
+  const entry = lease.audit.open("connect");
+  entry.method = "CONNECT";
+  entry.written = request.url ?? "";
+  const denied = judge(lease, entry, request);
+  if (denied !== undefined) return denyTunnel(lease, entry, denied, client);
+  const { destination } = entry;
+  if (destination === undefined) return;
+  try {
+    const { socket, address } = await lease.dialer.dial(destination, { signal: lease.ended });
+    socket.on("error", () => undefined);
+    client.once("close", () => socket.destroy());
+    entry.address = address;
+    await carry(lease, entry, { client, server: socket, head, host: destination.host });
+  } catch (error) {
+    const code = error instanceof DialError ? error.code : "unreachable";
+    if (code !== "address_not_allowed") {
+      await entry.end(code);
+      return writeRefusal(client, 502, code, `${destination.host} cannot be reached.`, lease);
+    }
+    const message = `${destination.host} leads to an address that runs may not reach.`;
+    await denyTunnel(lease, entry, { reason: code, status: 403, message }, client);
+  }
+}
+
+function judge(lease: Lease, entry: EgressEntry, request: IncomingMessage): Denied | undefined {
+  if (!lease.countRequest()) return USED_UP;
+  const authority = request.url ?? "";
+  const destination = toDestination("https", authority);
+  if ("refused" in destination || !/:\d+$/.test(authority)) {
+    const message = "refused" in destination ? destination.message : "A tunnel's address needs its port.";
+    return { reason: "bad_host", status: 403, message };
+  }
+  entry.destination = destination;
+  if (!lease.isShownBy(request.headers)) return NO_PROOF;
+  const { host, port } = destination;
+  if (isBound(lease.credentials, destination)) {
+    return {
+      reason: "credential_needs_base_url",
+      status: 403,
+      message: `A credential is bound to ${host}, and nothing can be put into a tunnel.`,
+      hint: `Send plain HTTP to $PILLION_DOOR/to/https/${host}${port === 443 ? "" : `:${port}`}/… instead: it goes out as HTTPS, with the credential.`,
+    };
+  }
+  return judgeDestination(lease, destination);
+}
+
+type Ends = { readonly client: Duplex; readonly server: Duplex; readonly head: Buffer; readonly host: string };
+
+async function carry(lease: Lease, entry: EgressEntry, { client, server, head, host }: Ends): Promise<void> {
+  client.write("HTTP/1.1 200 Connection established\r\n\r\n");
+  const { hello, found } = await readHello(client, head);
+  entry.serverName = found.kind === "named" ? found.name : null;
+  if (found.kind !== "named" || found.name !== host) {
+    client.destroy();
+    server.destroy();
+    await entry.deny(found.kind === "not-tls" ? "not_tls" : "name_mismatch");
+    return;
+  }
+  server.write(hello);
+  entry.bytesSent += hello.length;
+  lease.countBytes(hello.length);
+  await entry.end(await join(lease, entry, client, server));
+}
+
+/** Everything up to and with the client's first message; the rest stays in the stream. */
+async function readHello(client: Duplex, head: Buffer): Promise<{ hello: Buffer; found: ServerName }> {
+  const reader = new ServerNameReader();
+  const chunks: Buffer[] = [];
+  const take = (bytes: Buffer): void => {
+    chunks.push(bytes);
+    reader.write(bytes);
+  };
+  const close = (): void => reader.close();
+  const late = setTimeout(close, HELLO_MS);
+  client.on("data", take).once("close", close).once("end", close);
+  if (head.length > 0) take(head);
+  try {
+    const found = await reader.found;
+    client.pause();
+    return { hello: Buffer.concat(chunks), found };
+  } finally {
+    clearTimeout(late);
+    client.off("data", take).off("close", close).off("end", close);
+  }
+}
+
+async function join(
+  lease: Lease,
+  entry: EgressEntry,
+  client: Duplex,
+  server: Duplex,
+): Promise<EgressFailure | null> {
+  const { promise, resolve } = Promise.withResolvers<EgressFailure | null>();
+  let idle: NodeJS.Timeout | undefined;
+  const touch = (): void => {
+    clearTimeout(idle);
+    idle = setTimeout(() => resolve("timed_out"), IDLE_MS).unref();
+  };
+  const count = (name: "bytesSent" | "bytesReceived"): Transform =>
+    new Transform({
+      transform(bytes: Buffer, _encoding, done) {
+        touch();
+        entry[name] += bytes.length;
+        if (lease.countBytes(bytes.length)) done(null, bytes);
+        else resolve("too_large");
+      },
+    });
+  touch();
+  const halves = [
+    [client, count("bytesSent"), server],
+    [server, count("bytesReceived"), client],
+  ].map(
+    (half) => new Promise<void>((done) => pipeline(half, () => done())), // how a tunnel ends is its ends' business
+  );
+  void Promise.all(halves).then(() => resolve(lease.ended.aborted ? "cut" : null));
+  lease.ended.addEventListener("abort", () => resolve("cut"), { once: true });
+  const failure = await promise;
+  clearTimeout(idle);
+  client.destroy();
+  server.destroy();
+  return failure;
+}
+
+async function denyTunnel(lease: Lease, entry: EgressEntry, denied: Denied, client: Duplex): Promise<void> {
+  await entry.deny(denied.reason);
+  writeRefusal(client, denied.status, denied.reason, denied.message, lease, denied.hint);
+}
+
+function writeRefusal(
+  client: Duplex,
+  status: number,
+  code: Denied["reason"] | EgressFailure,
+  message: string,
+  lease: Lease,
+  hint?: string,
+): void {
+  const body = toRefusalBody({ status, code, message, hint }, lease.request.patterns);
+  const head = [
+    `HTTP/1.1 ${status} Refused: ${code}`, // many clients show nothing but this line
+    "content-type: application/json",
+    `content-length: ${Buffer.byteLength(body)}`,
+    `pillion-refused: ${code}`,
+    ...(status === 407 ? ['proxy-authenticate: Basic realm="pillion"'] : []),
+    "connection: close",
+  ];
+  client.end(`${head.join("\r\n")}\r\n\r\n${body}`);
+}
