@@ -16,6 +16,7 @@ export type CallUsage = {
 
 const MAX_EVENT_CHARS = 1024 * 1024;
 const MAX_JSON_CHARS = 8 * 1024 * 1024;
+const TAIL_CHARS = 64 * 1024;
 /** Of English text and of code; other languages have more tokens for as many characters. */
 export const CHARS_PER_TOKEN = 4;
 
@@ -32,11 +33,12 @@ export class UsageReader {
   #unread = 0;
   #size = 0;
   #usage: ToldUsage | null = null;
+  #tail = "";
   #isEnded = false;
   #endsInReturn = false;
   #isNewLine = true;
   #eventSize = 0;
-  #json: string[] | "undecided" | "none" | "read" | "too-large" = "undecided";
+  #json: Buffer[] | "undecided" | "none" | "read" | "too-large" = "undecided";
 
   constructor(api: ModelApi) {
     this.#api = api;
@@ -63,7 +65,7 @@ export class UsageReader {
   end(): CallUsage | null {
     this.#take(this.#decoder.end());
     this.#take("\n\n"); // an event that was cut just before its end
-    if (Array.isArray(this.#json)) this.#json = this.#readPart(this.#json.join("").trim()) ? "read" : "none";
+    if (Array.isArray(this.#json)) this.#json = this.#readJson(this.#json) ? "read" : "none";
     const told = this.#usage;
     if (told === null || (told.input === undefined && told.output === undefined)) return null;
     const output = told.output ?? 0;
@@ -110,8 +112,20 @@ export class UsageReader {
       if (first !== undefined) this.#json = first === "{" ? [] : "none";
     }
     if (!Array.isArray(this.#json)) return;
-    this.#json.push(text);
+    this.#tail += text;
+    if (this.#tail.length > TAIL_CHARS) this.#keepTail(this.#json);
     if (this.#size > MAX_JSON_CHARS) this.#json = "too-large";
+  }
+
+  /** In large pieces: an answer that comes byte by byte must not be held byte by byte. */
+  #keepTail(json: Buffer[]): void {
+    json.push(Buffer.from(this.#tail));
+    this.#tail = "";
+  }
+
+  #readJson(json: Buffer[]): boolean {
+    this.#keepTail(json);
+    return this.#readPart(Buffer.concat(json).toString().trim());
   }
 
   /** Characters that could not be read: of an answer that may still be one JSON text, none yet. */
