@@ -113,7 +113,9 @@ const boundFields = {
     .describe("It is sent only with these methods."),
   env: secretVariable
     .optional()
-    .describe("Environment variable inside the sandbox that holds the placeholder, for programs that ask for one."),
+    .describe(
+      "Environment variable inside the sandbox that holds the placeholder, for programs that ask for one.",
+    ),
 };
 
 const secretValue = z

@@ -96,7 +96,11 @@ export const Limits = z.strictObject({
   steps: z.int().min(1).optional().describe("Most model calls."),
   requests: z.int().min(1).optional().describe("Most requests through the door, model calls included."),
   tokens: z.int().min(1).optional().describe("Most tokens, of input and output together."),
-  costUsd: z.number().positive().optional().describe("Most US dollars; refused where the model has no price."),
+  costUsd: z
+    .number()
+    .positive()
+    .optional()
+    .describe("Most US dollars; refused where the model has no price."),
 });
 export type Limits = z.infer<typeof Limits>;
 
@@ -135,7 +139,9 @@ export const RunRequest = z.strictObject({
     .array(EgressPattern)
     .max(256)
     .optional()
-    .describe("Hosts that the run may reach besides its model: none unless named, and never more than the operator allows."),
+    .describe(
+      "Hosts that the run may reach besides its model: none unless named, and never more than the operator allows.",
+    ),
   limits: Limits.optional(),
   metadata: metadata.optional(),
 });

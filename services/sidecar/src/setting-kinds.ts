@@ -21,6 +21,16 @@ export function wholeNumber(min: number, max: number): z.ZodType<number, string>
     .refine((value) => value >= min && value <= max, message);
 }
 
+/** A number with or without a decimal point. */
+export function decimal(min: number, max: number): z.ZodType<number, string> {
+  const message = `must be a number from ${min} to ${max}`;
+  return z
+    .string()
+    .regex(/^\d{1,12}(\.\d{1,12})?$/, { message, abort: true })
+    .transform(Number)
+    .refine((value) => value >= min && value <= max, message);
+}
+
 /** Bytes, plain or with k, m, g (powers of 1024). */
 export function bytes(min: string, max: string): z.ZodType<number, string> {
   return quantity(BYTE_UNITS, min, max, "bytes, plain or like 64k, 8m, 1g");

@@ -9,6 +9,7 @@ import {
   bytes,
   choice,
   credentialsJson,
+  decimal,
   durationMs,
   hostName,
   list,
@@ -184,6 +185,24 @@ export const SettingTable = z.object({
     kind: "number",
     default: "200",
     description: "Most model calls of a run.",
+  }),
+  requests: wholeNumber(1, 10_000_000).register(metas, {
+    kind: "number",
+    default: "10000",
+    description: "Most requests of a run through its door, model calls and refused ones included.",
+  }),
+  egressBytes: bytes("1k", "4096g").register(metas, {
+    kind: "bytes",
+    default: "1g",
+    description: "Most bytes that a run may send and receive through its door, model calls included.",
+  }),
+  tokens: wholeNumber(1, 1_000_000_000_000)
+    .optional()
+    .register(metas, { kind: "number", description: "Most tokens of a run, of input and output together." }),
+  costUsd: decimal(0.000001, 1_000_000).optional().register(metas, {
+    kind: "number",
+    description:
+      "Most US dollars that a run may cost; runs of models without a known price are refused then.",
   }),
   prepareMs: durationMs("1ms", "1h").register(metas, {
     kind: "duration",

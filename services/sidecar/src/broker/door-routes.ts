@@ -16,36 +16,50 @@ export const BASE_URL_PREFIX = "/to/";
 const METHODS: readonly string[] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /** A refusal that knows what to say. */
-export type Denied = { readonly reason: EgressDenial; readonly status: number; readonly message: string; readonly hint?: string };
+export type Denied = {
+  readonly reason: EgressDenial;
+  readonly status: number;
+  readonly message: string;
+  readonly hint?: string;
+};
 
 /** Answers one request that came through the lease's door. Never throws; every refusal is written down and is JSON for the agent. */
-export async function routeRequest(lease: Lease, request: IncomingMessage, response: ServerResponse): Promise<void> {
+export async function routeRequest(
+  lease: Lease,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   const url = request.url ?? "";
   const entry = lease.audit.open(url.startsWith("/") ? "base-url" : "proxy");
   entry.method = request.method ?? null;
+  if (!lease.countRequest()) return deny(lease, entry, USED_UP, response, url);
   const read = readTarget(url, request);
   if ("denied" in read) return deny(lease, entry, read.denied, response, read.written);
   const { destination, target } = read;
   entry.destination = destination;
   entry.path = target;
-  const denied =
-    judgeShape(request) ?? judgeProof(lease, request) ?? judgeDestination(lease, destination);
+  const denied = judgeShape(request) ?? judgeProof(lease, request) ?? judgeDestination(lease, destination);
   if (denied !== undefined) return deny(lease, entry, denied, response);
   const credential = findCredential(lease.credentials, destination, request.method ?? "", target);
   entry.credential = credential?.name ?? null;
   const identity = lease.secretTexts.length > 0;
-  const headers = toOutgoingHeaders(request.headers, { placeholder: lease.placeholder, credential, identity });
-  const hasBody = request.headers["content-length"] !== undefined || request.headers["transfer-encoding"] !== undefined;
+  const headers = toOutgoingHeaders(request.headers, {
+    placeholder: lease.placeholder,
+    credential,
+    identity,
+  });
+  const hasBody =
+    request.headers["content-length"] !== undefined || request.headers["transfer-encoding"] !== undefined;
   const body = hasBody ? request : Buffer.alloc(0);
-  const outgoing = { destination, privateAllowed: false, method: request.method ?? "", target, headers, body };
+  const outgoing = {
+    destination,
+    privateAllowed: false,
+    method: request.method ?? "",
+    target,
+    headers,
+    body,
+  };
   await forward(lease, entry, outgoing, response);
-}
-
-/** Counts it against the run's limit; refuses and answers false where that is used up. */
-export async function admit(lease: Lease, entry: EgressEntry, response: ServerResponse): Promise<boolean> {
-  if (lease.countRequest()) return true;
-  await deny(lease, entry, USED_UP, response);
-  return false;
 }
 
 export const USED_UP: Denied = { reason: "limit", status: 429, message: "The run's requests are used up." };
@@ -68,7 +82,10 @@ function readTarget(url: string, request: IncomingMessage): Target | { denied: D
   const { host } = request.headers;
   // Two names for one request: who is asked and who is meant could differ.
   if (!isBase && host !== undefined && host.toLowerCase() !== authority.toLowerCase())
-    return { denied: toShapeFault("the Host header names another host than the address"), written: authority };
+    return {
+      denied: toShapeFault("the Host header names another host than the address"),
+      written: authority,
+    };
   return { destination, target: rest.startsWith("?") ? `/${rest}` : rest };
 }
 
@@ -92,13 +109,21 @@ export function judgeShape(request: IncomingMessage): Denied | undefined {
   const names = request.rawHeaders.filter((_, index) => index % 2 === 0).map((name) => name.toLowerCase());
   const double = SINGLE_HEADERS.find((name) => names.filter((other) => other === name).length > 1);
   if (double !== undefined) return toShapeFault(`the header "${double}" is there twice`);
-  const { "transfer-encoding": coding, "content-length": length, upgrade, "http2-settings": settings } = request.headers;
-  if (coding !== undefined && coding.toLowerCase() !== "chunked") return toShapeFault("its transfer coding is not chunked");
+  const {
+    "transfer-encoding": coding,
+    "content-length": length,
+    upgrade,
+    "http2-settings": settings,
+  } = request.headers;
+  if (coding !== undefined && coding.toLowerCase() !== "chunked")
+    return toShapeFault("its transfer coding is not chunked");
   if (coding !== undefined && length !== undefined) return toShapeFault("it has two lengths");
-  if (coding !== undefined && request.httpVersion === "1.0") return toShapeFault("HTTP/1.0 has no transfer coding");
+  if (coding !== undefined && request.httpVersion === "1.0")
+    return toShapeFault("HTTP/1.0 has no transfer coding");
   if (upgrade !== undefined || settings !== undefined)
     return toShapeFault("it asks for another protocol; use a tunnel (CONNECT) for that");
-  if (!METHODS.includes(request.method ?? "")) return toShapeFault(`the method ${request.method} is not carried`);
+  if (!METHODS.includes(request.method ?? ""))
+    return toShapeFault(`the method ${request.method} is not carried`);
   return undefined;
 }
 
@@ -109,7 +134,8 @@ function judgeProof(lease: Lease, request: IncomingMessage): Denied | undefined 
 export const NO_PROOF: Denied = {
   reason: "no_placeholder",
   status: 407,
-  message: "The run's placeholder is missing: the door is this run's only. Use the proxy's address from HTTP_PROXY as it is.",
+  message:
+    "The run's placeholder is missing: the door is this run's only. Use the proxy's address from HTTP_PROXY as it is.",
 };
 
 /** Whether the run may go there at all. */
@@ -121,7 +147,10 @@ export function judgeDestination(lease: Lease, destination: Destination): Denied
   if (isAllowed(lease.request.egress, destination)) return undefined;
   const { host, port, scheme } = destination;
   const { patterns } = lease.request;
-  const list = patterns.length === 0 ? "This run may reach nothing but its model" : `It may reach ${patterns.join(", ")}`;
+  const list =
+    patterns.length === 0
+      ? "This run may reach nothing but its model"
+      : `It may reach ${patterns.join(", ")}`;
   return {
     reason: "host_not_allowed",
     status: 403,

@@ -1,9 +1,11 @@
 /** Every way out of one run, written down: one event each when it is over, and the sum for the result. */
 import type { z } from "zod";
-import { EgressBody, type EgressDenial, type EgressFailure, type EgressSummary } from "#contract/egress";
+import type { EgressBody, EgressDenial, EgressFailure, EgressSummary } from "#contract/egress";
 import type { Destination } from "./destination.ts";
 
-export type EgressEvent = { readonly type: "egress" } & { [K in keyof typeof EgressBody]: z.infer<(typeof EgressBody)[K]> };
+export type EgressEvent = { readonly type: "egress" } & {
+  [K in keyof typeof EgressBody]: z.infer<(typeof EgressBody)[K]>;
+};
 
 const MAX_HOSTS = 100;
 const MAX_PATH_CHARS = 512;

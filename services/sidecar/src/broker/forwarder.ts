@@ -1,8 +1,14 @@
 /** Sends one request of a run to where it was allowed to go, and streams the answer back without any secret in it. */
-import { type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders, request as send, type ServerResponse } from "node:http";
-import { pipeline, Readable, type Duplex, Transform } from "node:stream";
+import {
+  type ClientRequest,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  type ServerResponse,
+  request as send,
+} from "node:http";
+import { type Duplex, pipeline, Readable, Transform } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from "node:zlib";
-import type { EgressDenial, EgressFailure } from "#contract/egress";
+import type { EgressFailure } from "#contract/egress";
 import type { Destination } from "./destination.ts";
 import { DialError } from "./dialer.ts";
 import type { EgressEntry } from "./egress-audit.ts";
@@ -13,6 +19,9 @@ import { SecretScrubber, scrubText } from "./secret-scrubber.ts";
 
 /** Most time without a byte in either direction; a model may think for long, and the run has limits of its own. */
 const IDLE_MS = 600_000;
+
+/** How a request that was allowed can still fail; an address is known only when the name is resolved. */
+type Failure = EgressFailure | "address_not_allowed";
 
 export type Outgoing = {
   readonly destination: Destination;
@@ -27,7 +36,7 @@ export type Outgoing = {
 
 export type Watch = {
   /** Sees what the client gets, as it streams; a false answer cuts the request. */
-  onBytes?(bytes: Buffer, head: IncomingMessage): boolean;
+  onBytes?(bytes: Buffer): boolean;
   /** Once, however it ended. */
   onOver?(): void;
 };
@@ -40,7 +49,7 @@ export async function forward(
   response: ServerResponse,
   watch: Watch = {},
 ): Promise<void> {
-  const ending = Promise.withResolvers<EgressFailure | EgressDenial | null>();
+  const ending = Promise.withResolvers<Failure | null>();
   const request = open(lease, outgoing);
   response.once("close", () => {
     if (!response.writableFinished) ending.resolve("cut");
@@ -65,7 +74,10 @@ export async function forward(
   refuse(response, toRefusal(failure, outgoing.destination), lease.request.patterns);
 }
 
-function open(lease: Lease, { destination, privateAllowed, method, target, headers, body }: Outgoing): ClientRequest {
+function open(
+  lease: Lease,
+  { destination, privateAllowed, method, target, headers, body }: Outgoing,
+): ClientRequest {
   const { host, port, scheme } = destination;
   const name = host.includes(":") ? `[${host}]` : host;
   const isUsual = port === (scheme === "https" ? 443 : 80);
@@ -82,7 +94,7 @@ function open(lease: Lease, { destination, privateAllowed, method, target, heade
   });
 }
 
-type End = (failure: EgressFailure | EgressDenial | null) => void;
+type End = (failure: Failure | null) => void;
 
 function sendBody(
   lease: Lease,
@@ -114,14 +126,11 @@ function answer(
   if (decoders === undefined) return end("unreadable");
   const resized = lease.secretTexts.length > 0 && entry.method !== "HEAD";
   const scrub = (text: string): string => scrubText(text, lease.secretTexts);
-  response.writeHead(
-    incoming.statusCode ?? 502,
-    toIncomingHeaders(incoming.headers, { resized, scrub }),
-  );
+  response.writeHead(incoming.statusCode ?? 502, toIncomingHeaders(incoming.headers, { resized, scrub }));
   response.flushHeaders();
   const counter = toCounter((bytes) => {
     entry.bytesReceived += bytes.length;
-    return lease.countBytes(bytes.length) && (watch.onBytes?.(bytes, incoming) ?? true);
+    return lease.countBytes(bytes.length) && (watch.onBytes?.(bytes) ?? true);
   });
   const scrubber = resized ? [new SecretScrubber(lease.secretTexts)] : [];
   // A cut answer must look cut inside too: the connection is destroyed, not ended.
@@ -158,21 +167,25 @@ const DECODERS: Readonly<Record<string, () => Duplex>> = {
 };
 
 function isEncodingFault(error: Error): boolean {
-  return "code" in error && typeof error.code === "string" && /^(Z_|ERR_BROTLI|ERR__ERROR|ZSTD|ERR_ZSTD)/.test(error.code);
+  return (
+    "code" in error &&
+    typeof error.code === "string" &&
+    /^(Z_|ERR_BROTLI|ERR__ERROR|ZSTD|ERR_ZSTD)/.test(error.code)
+  );
 }
 
-function toFailure(error: Error): EgressFailure | EgressDenial {
+function toFailure(error: Error): Failure {
   if (error instanceof DialError) return error.code;
   return "unreachable";
 }
 
-const STATUS: Partial<Record<EgressFailure | EgressDenial, number>> = {
+const STATUS: Partial<Record<Failure, number>> = {
   address_not_allowed: 403,
   timed_out: 504,
   too_large: 413,
 };
 
-const MESSAGES: Partial<Record<EgressFailure | EgressDenial, string>> = {
+const MESSAGES: Partial<Record<Failure, string>> = {
   address_not_allowed: "leads to an address that runs may not reach: a private one, or this machine's own",
   unreachable: "cannot be reached",
   timed_out: "did not answer in time",
@@ -181,7 +194,7 @@ const MESSAGES: Partial<Record<EgressFailure | EgressDenial, string>> = {
   cut: "ended its answer too early",
 };
 
-function toRefusal(code: EgressFailure | EgressDenial, destination: Destination) {
+function toRefusal(code: Failure, destination: Destination) {
   const { host, port } = destination;
   return {
     status: STATUS[code] ?? 502,

@@ -27,7 +27,11 @@ export const SINGLE_HEADERS = ["host", "content-length", "transfer-encoding", "a
  */
 export function toOutgoingHeaders(
   headers: IncomingHttpHeaders,
-  options: { readonly placeholder: string; readonly credential: HeldCredential | undefined; readonly identity: boolean },
+  options: {
+    readonly placeholder: string;
+    readonly credential: HeldCredential | undefined;
+    readonly identity: boolean;
+  },
 ): OutgoingHttpHeaders {
   const { placeholder, credential, identity } = options;
   const named = toNamed(headers.connection);
@@ -75,5 +79,10 @@ export function toIncomingHeaders(
 }
 
 function toNamed(connection: string | undefined): ReadonlySet<string> {
-  return new Set((connection ?? "").toLowerCase().split(",").map((name) => name.trim()));
+  return new Set(
+    (connection ?? "")
+      .toLowerCase()
+      .split(",")
+      .map((name) => name.trim()),
+  );
 }

@@ -1,10 +1,11 @@
 /** What the broker grants one run: a placeholder inside, real credentials outside, and what may be reached. Gone when it ends. */
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
-import type { Credential, ModelPrice } from "#contract/agent";
+import type { Credential } from "#contract/agent";
 import type { ModelApi } from "#contract/extension";
 import { Fault } from "../kernel/fault.ts";
 import type { ModelEndpoint } from "../model-endpoint.ts";
+import type { ListedPrice } from "../model-price.ts";
 import { toSecretForms, toTextForms } from "../secret-forms.ts";
 import { Budget } from "./budget.ts";
 import type { Destination } from "./destination.ts";
@@ -19,7 +20,7 @@ export type LeaseRequest = {
   readonly model: string;
   readonly api: ModelApi;
   readonly upstream: ModelEndpoint;
-  readonly price: ModelPrice | null;
+  readonly price: ListedPrice | null;
   /** Most output tokens of one call where the call does not say. */
   readonly maxTokens: number;
   /** What the run may reach besides its model. */
@@ -51,7 +52,7 @@ export type LeaseParts = {
   isPlain(host: string, port: number): boolean;
 };
 
-export class Lease implements Disposable {
+export class Lease {
   /** Stands in for every key inside the sandbox; letters, digits and an underscore only. */
   readonly placeholder = `pillion_${randomBytes(24).toString("hex")}`;
   readonly request: LeaseRequest;
@@ -66,6 +67,8 @@ export class Lease implements Disposable {
   readonly secretTexts: readonly string[];
   /** Model calls that are being carried now. */
   calls = 0;
+  /** Model calls of which the provider reported far less than was seen. */
+  doubtedCalls = 0;
   readonly #end = new AbortController();
   #requests = 0;
   #bytes = 0;
@@ -77,14 +80,20 @@ export class Lease implements Disposable {
     this.dialer = parts.dialer;
     this.audit = new EgressAudit(request.tell);
     const { tokens, costUsd } = request.limits;
-    const limits = { ...(tokens === undefined ? {} : { tokens }), ...(costUsd === undefined ? {} : { costUsd }) };
+    const limits = {
+      ...(tokens === undefined ? {} : { tokens }),
+      ...(costUsd === undefined ? {} : { costUsd }),
+    };
     this.budget = new Budget(limits, request.price, request.maxTokens);
     this.credentials = request.credentials.map((credential) =>
       toHeldCredential(credential, (host, port) => parts.isPlain(host, port)),
     );
     this.agents = new OutwardAgents(parts.dialer, this.ended);
     const header = request.upstream.kind === "http" ? request.upstream.header : null;
-    const values = [...this.credentials.map(({ value }) => value), ...(header === null ? [] : [header.value])];
+    const values = [
+      ...this.credentials.map(({ value }) => value),
+      ...(header === null ? [] : [header.value]),
+    ];
     const forms = values.flatMap(toSecretForms).flatMap(toTextForms);
     this.secretTexts = [...new Set(forms.map(({ text }) => text))];
   }
@@ -95,7 +104,9 @@ export class Lease implements Disposable {
     const bound = this.credentials.map(({ header }) => header);
     return [...names, ...bound].some((name) => {
       const value = headers[name];
-      return typeof value === "string" && toShownTokens(value).some((shown) => isSame(shown, this.placeholder));
+      return (
+        typeof value === "string" && toShownTokens(value).some((shown) => isSame(shown, this.placeholder))
+      );
     });
   }
 
@@ -126,21 +137,36 @@ export class Lease implements Disposable {
     return false;
   }
 
+  /** A limit of tokens or cost was reached, or would be. */
+  exceedBudget(): void {
+    const { tokens, costUsd } = this.request.limits;
+    const what =
+      this.budget.limitName === "costUsd" ? `"costUsd": ${costUsd} US dollars` : `"tokens": ${tokens} tokens`;
+    this.exceed(`The run used up its limit ${what}.`);
+  }
+
+  /** A call is settled; doubted where its provider reported far less than was seen. */
+  noteCall(isDoubted: boolean): void {
+    if (isDoubted) this.doubtedCalls += 1;
+    if (this.budget.isExceeded) this.exceedBudget();
+  }
+
   exceed(detail: string): void {
     if (this.#isExceeded) return;
     this.#isExceeded = true;
     this.request.onExceeded(new Fault("budget_exceeded", detail));
   }
 
-  /** Ends every connection and writes down what was still going on. Resolves when all is written. */
-  async close(): Promise<void> {
-    this[Symbol.dispose]();
-    await this.audit.settle();
-  }
-
-  [Symbol.dispose](): void {
+  /** Nothing goes out from now on, and what is going on is cut. */
+  end(): void {
     this.#end.abort();
     this.agents.close();
+  }
+
+  /** Ends it, and resolves when all that was going on is written down. */
+  async settle(): Promise<void> {
+    this.end();
+    await this.audit.settle();
   }
 }
 

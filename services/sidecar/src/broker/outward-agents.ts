@@ -1,8 +1,8 @@
 /** One run's connections to the outside: dialled by the checked address only, kept open between requests, closed with the lease. */
 import { type ClientRequestArgs, Agent as HttpAgent } from "node:http";
 import { isIP, type Socket } from "node:net";
-import { connect as connectTls } from "node:tls";
 import { Duplex } from "node:stream";
+import { connect as connectTls } from "node:tls";
 import type { Destination } from "./destination.ts";
 import { DialError, type Dialer } from "./dialer.ts";
 

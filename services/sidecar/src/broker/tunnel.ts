@@ -70,7 +70,12 @@ function judge(lease: Lease, entry: EgressEntry, request: IncomingMessage): Deni
   return judgeDestination(lease, destination);
 }
 
-type Ends = { readonly client: Duplex; readonly server: Duplex; readonly head: Buffer; readonly host: string };
+type Ends = {
+  readonly client: Duplex;
+  readonly server: Duplex;
+  readonly head: Buffer;
+  readonly host: string;
+};
 
 async function carry(lease: Lease, entry: EgressEntry, { client, server, head, host }: Ends): Promise<void> {
   client.write("HTTP/1.1 200 Connection established\r\n\r\n");
@@ -145,6 +150,16 @@ async function join(
   client.destroy();
   server.destroy();
   return failure;
+}
+
+/** Bytes that are no HTTP, or could be read as one request or as two. */
+export async function refuseBytes(lease: Lease, client: Duplex): Promise<void> {
+  if (client.destroyed) return;
+  client.on("error", () => undefined);
+  const entry = lease.audit.open("proxy");
+  const message = "The request cannot be carried: it is no HTTP that could be read in one way only.";
+  const denied: Denied = lease.countRequest() ? { reason: "bad_request", status: 400, message } : USED_UP;
+  await denyTunnel(lease, entry, denied, client);
 }
 
 async function denyTunnel(lease: Lease, entry: EgressEntry, denied: Denied, client: Duplex): Promise<void> {

@@ -1,8 +1,10 @@
 /** The sandbox's door: HTTP on the connections that come through a pipe. No listener, no port. */
-import { createServer } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
-import type { Lease } from "../broker/broker.ts";
-import { forwardModelCall, MODEL_PREFIX, refuse } from "../broker/model-forwarder.ts";
+import { routeRequest } from "../broker/door-routes.ts";
+import type { Lease } from "../broker/lease.ts";
+import { forwardModelCall, MODEL_PREFIX } from "../broker/model-forwarder.ts";
+import { openTunnel, refuseBytes } from "../broker/tunnel.ts";
 
 /**
  * Serves one connection from inside the lease's sandbox. The other end is hostile: headers, bodies and calls at once are
@@ -10,14 +12,15 @@ import { forwardModelCall, MODEL_PREFIX, refuse } from "../broker/model-forwarde
  * work for servers that listen, and this one does not).
  */
 export function openSandboxDoor(lease: Lease): (connection: Duplex) => void {
-  const server = createServer({ maxHeaderSize: 16_384, keepAliveTimeout: 0 }, (request, response) => {
-    response.on("error", () => undefined);
-    request.on("error", () => undefined);
-    if (!request.url?.startsWith(`${MODEL_PREFIX}/`))
-      return refuse(response, 404, "There is nothing at this address.");
-    void forwardModelCall(lease, request, response).catch(() => response.destroy());
+  const server = createServer({ maxHeaderSize: 16_384, keepAliveTimeout: 0 }, (request, response) =>
+    serve(lease, request, response),
+  );
+  server.on("connect", (request, connection, head) => {
+    void openTunnel(lease, request, connection, head).catch(() => connection.destroy());
   });
-  server.on("clientError", (_error, socket) => socket.destroy());
+  server.on("clientError", (_error, connection) => {
+    void refuseBytes(lease, connection).catch(() => connection.destroy());
+  });
   return (connection) => {
     if (lease.ended.aborted) return void connection.destroy();
     const onEnd = (): void => void connection.destroy();
@@ -25,4 +28,14 @@ export function openSandboxDoor(lease: Lease): (connection: Duplex) => void {
     connection.once("close", () => lease.ended.removeEventListener("abort", onEnd));
     server.emit("connection", connection);
   };
+}
+
+function serve(lease: Lease, request: IncomingMessage, response: ServerResponse): void {
+  response.on("error", () => undefined);
+  request.on("error", () => undefined);
+  const isModel = request.url?.startsWith(`${MODEL_PREFIX}/`);
+  const served = isModel
+    ? forwardModelCall(lease, request, response)
+    : routeRequest(lease, request, response);
+  void served.catch(() => response.destroy());
 }

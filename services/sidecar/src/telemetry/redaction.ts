@@ -1,6 +1,6 @@
 /** Takes every known secret out of what is about to be shown, whole and in each form it is likely to travel in. */
 
-import { toTextForms, type TextForm } from "../secret-forms.ts";
+import { type TextForm, toTextForms } from "../secret-forms.ts";
 
 const REDACTED = "[redacted]";
 

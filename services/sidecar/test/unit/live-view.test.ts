@@ -1,7 +1,7 @@
 // The live view: readable, one line for each tool call, and a terminal that no model can control.
 import { describe, expect, test } from "vitest";
 import type { EventBody, RunEvent } from "#contract/event";
-import type { ChangedFiles, Run } from "#contract/run";
+import { type ChangedFiles, NO_EGRESS, type Run } from "#contract/run";
 import { createLiveView, toSummary, wantsColours } from "../../src/live-view.ts";
 
 const RUN_ID = "run_00000000000000000000000000";
@@ -173,6 +173,7 @@ describe("the summary", () => {
     model: "demo/tour",
     demo: true,
     usage: USAGE,
+    egress: NO_EGRESS,
     stopReason: "stop",
     exit: null,
     stop: null,

@@ -16,6 +16,7 @@ const CONTEXT: ProfileContext = {
   allowedPrograms: [],
   privateTargets: ["http://127.0.0.1:9000"],
   credentials: [{ host: "gateway.example.com", header: "X-Key", value: "operator-gateway-key" }],
+  prices: new Map(),
   providerKeys: { anthropic: "operator-key" },
 };
 
