@@ -54,13 +54,14 @@ function toHost(written: string): string | BadHost {
   if (isIPv4(written)) return written;
   const name = written.toLowerCase();
   const labels = name.split(".");
-  if (labels.at(-1) === "") return refuse("A host ends without a dot.");
   if (NUMBER_LABEL.test(labels.at(-1) ?? "")) {
     return refuse("An IPv4 address is written as four decimal numbers without zeros before them.");
   }
   if (name.length > MAX_NAME) return refuse(`A host has at most ${MAX_NAME} characters.`);
   if (labels.every((label) => LABEL.test(label))) return name;
-  return refuse("Each part of a host has 1 to 63 letters, digits and hyphens, and no hyphen at its ends.");
+  return refuse(
+    "Each part of a host has 1 to 63 letters, digits and hyphens, no hyphen at its ends; no dot follows the last.",
+  );
 }
 
 function toAddressInBrackets(text: string): string | BadHost {
