@@ -37,7 +37,7 @@ const METADATA = [
   "192.0.0.192", // Oracle, classic
   "169.254.0.23", // Tencent
   "169.254.42.42", // Scaleway
-].map((address) => ipaddr.IPv4.parse(address));
+];
 
 const METADATA_RANGES = [
   "fd00:ec2::/32", // AWS: metadata, pod credentials, names, time
@@ -64,12 +64,12 @@ const CARRIERS = [
   "2001::/32", // Teredo
 ].map(toRange);
 
+const SIX_TO_FOUR = toRange("2002::/16");
 const TEREDO = toRange("2001::/32");
 
-/** Where RFC 4291, 3056, 4380, 5214 and 6052 (for prefixes of 32 to 96 bits) put the four bytes of an IPv4 address. */
+/** Where RFC 4291, 5214 and 6052 (for prefixes of 32 to 96 bits, also of a network's own) put the bytes of an IPv4 address. */
 const PLACES = [
   [12, 13, 14, 15],
-  [2, 3, 4, 5],
   [4, 5, 6, 7],
   [5, 6, 7, 9],
   [6, 7, 9, 10],
@@ -124,7 +124,8 @@ function findObjection(
 ): string | undefined {
   if (isMetadata(address)) return "metadata of a cloud";
   if (listings.length === 0) {
-    return isOneOf(address, own) ? "an address of this machine" : toSpecialUse(address);
+    const isOwn = own.some((one) => one.toString() === address.toString());
+    return isOwn ? "an address of this machine" : toSpecialUse(address);
   }
   const ranges = listings.flatMap(({ cidr }) => (cidr === null ? [] : [toRange(cidr)]));
   if (ranges.some((range) => isIn(address, range))) return undefined;
@@ -134,7 +135,7 @@ function findObjection(
 
 /** What an address is for, if not for use on the internet. */
 function toSpecialUse(address: Address): string | undefined {
-  if (isCarrier(address)) return isPlainSpecial(address) ? WORDS[address.range()] : "IPv4 inside IPv6";
+  if (isCarrier(address)) return "IPv4 inside IPv6";
   const range = address.range();
   if (range !== "unicast") return WORDS[range] ?? "reserved";
   if (address instanceof ipaddr.IPv4) return undefined;
@@ -142,23 +143,22 @@ function toSpecialUse(address: Address): string | undefined {
   return isGiven ? undefined : "reserved";
 }
 
+/** Also where an IPv6 address holds it in any of the places known: it may be a translator's, which leads there. */
 function isMetadata(address: Address): boolean {
-  return METADATA_RANGES.some((range) => isIn(address, range)) || isOneOf(address, METADATA);
-}
-
-/** Also where the IPv6 address holds an IPv4 one, in any of the places known; no other address has those bytes by chance. */
-function isOneOf(address: Address, known: readonly Address[]): boolean {
-  const forms = address instanceof ipaddr.IPv6 ? toEmbedded(address) : [];
-  const texts = new Set([address.toString(), ...forms]);
-  return known.some((one) => texts.has(one.toString()));
+  if (METADATA_RANGES.some((range) => isIn(address, range))) return true;
+  const forms = address instanceof ipaddr.IPv6 ? toEmbedded(address) : [address.toString()];
+  return METADATA.some((one) => forms.includes(one));
 }
 
 function toEmbedded(address: ipaddr.IPv6): string[] {
   const bytes = address.toByteArray();
   const toIPv4 = (places: readonly number[], flip = 0) =>
     places.map((at) => (bytes[at] ?? 0) ^ flip).join(".");
-  const hidden = isIn(address, TEREDO) ? [toIPv4([12, 13, 14, 15], 0xff)] : [];
-  return [...PLACES.map((places) => toIPv4(places)), ...hidden];
+  return [
+    ...PLACES.map((places) => toIPv4(places)),
+    ...(isIn(address, SIX_TO_FOUR) ? [toIPv4([2, 3, 4, 5])] : []),
+    ...(isIn(address, TEREDO) ? [toIPv4([12, 13, 14, 15], 0xff)] : []),
+  ];
 }
 
 function isCarrier(address: Address): boolean {
