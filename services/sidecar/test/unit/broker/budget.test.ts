@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Admission, Budget, type BudgetLimits } from "../../../src/broker/budget.ts";
-import { toCost } from "../../../src/broker/call-cost.ts";
+import { toAffordable, toCost } from "../../../src/broker/call-cost.ts";
 import { estimateInput } from "../../../src/broker/input-estimate.ts";
 import type { CallUsage } from "../../../src/broker/usage-reader.ts";
 import type { ListedPrice } from "../../../src/model-price.ts";
@@ -98,6 +98,8 @@ describe("S3.11 caps", () => {
   test("S3.11 a model whose output is free is limited by its input alone", () => {
     const budget = new Budget({ costUsd: 0.01 }, { ...PRICE, output: 0 }, 1000);
     expect(admit(budget).cap).toBe(1000);
+    expect(admit(new Budget({ costUsd: (INPUT * 2.5) / 1e6 }, { ...PRICE, output: 0 }, 1000)).cap).toBe(1000);
+    expect(toAffordable({ ...PRICE, output: 0 }, 0, 0)).toBe(Number.MAX_SAFE_INTEGER);
     expect(budget.admit(API, { messages: [{ content: "x".repeat(20_000) }] })).toBe("used_up");
   });
 
@@ -157,6 +159,16 @@ describe("S3.11 settling", () => {
     for (const admission of admissions) admission.settle(usage(INPUT, admission.cap ?? 0), 0);
     expect(budget.isExceeded).toBe(true);
     expect(budget.used.inputTokens + budget.used.outputTokens).toBe(800);
+  });
+
+  test("S3.11 so they do with a limit of cost", () => {
+    const budget = new Budget({ costUsd: 0.01 }, PRICE, 700);
+    const first = admit(budget);
+    const left = 0.01 - (2 * INPUT * 2.5 + 700 * 10) / 1e6;
+    expect([first.cap, admit(budget).cap]).toEqual([700, Math.floor((left * 1e6) / 10)]);
+    expect([budget.admit(API, CALL), budget.limitName]).toEqual(["reserved", null]);
+    first.settle(null, 0);
+    expect(admit(budget).cap).toBe(700);
   });
 
   test.each([

@@ -303,6 +303,11 @@ describe("S3.11 what no answer can do", () => {
     const lines = JSON.stringify({ choices: [], usage: chatUsage }, null, 2).split("\n");
     const text = `${lines.map((line) => `data: ${line}`).join("\n")}\n\n`;
     expect(read("openai-completions", text).usage).toEqual(usageOf(30, 12, 60, 10));
+    const bytes = Buffer.from(text.replaceAll("\n", "\r\n"));
+    for (let cut = 0; cut <= bytes.length; cut += 1) {
+      const halves = [bytes.subarray(0, cut), bytes.subarray(cut)];
+      expect(readAll("openai-completions", halves).usage).toEqual(usageOf(30, 12, 60, 10));
+    }
   });
 
   test("S3.11 an event that is too large is counted by its size, and those after it are read", () => {
@@ -344,6 +349,14 @@ describe("S3.11 what no answer can do", () => {
     });
   });
 
+  test("S3.11 one JSON text may be larger than an event, and what stands around the text is not counted", () => {
+    const message = { content: "x".repeat(3_000_000), annotations: "y".repeat(1_000_000) };
+    const reader = new UsageReader("openai-completions");
+    reader.write(Buffer.from(JSON.stringify({ choices: [{ message, finish_reason: "stop" }] })));
+    expect(reader.estimate).toBe(0);
+    expect([reader.end(), reader.estimate]).toEqual([null, 750_000]);
+  });
+
   test("S3.11 rubbish is no usage and no error", () => {
     const apis: ModelApi[] = ["openai-completions", "openai-responses", "anthropic-messages"];
     const rubbish = fc.oneof(
@@ -372,7 +385,7 @@ describe("S3.11 what no answer can do", () => {
 
   test("S3.11 a part that is nested a hundred thousand times is survived", () => {
     const deep = `${'{"content":'.repeat(80_000)}1${"}".repeat(80_000)}`;
-    const part = `data: {"choices":[{"delta":{"content":${deep}}}]}\n\n`;
-    expect(read("openai-completions", part, CHAT).usage).toEqual(usageOf(30, 12, 60, 10));
+    const part = `data: {"choices":[{"delta":{"content":${deep},"refusal":"12345678"}}]}\n\n`;
+    expect(read("openai-completions", part, CHAT)).toEqual({ usage: usageOf(30, 12, 60, 10), estimate: 11 });
   });
 });
