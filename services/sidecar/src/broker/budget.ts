@@ -23,8 +23,12 @@ export interface Admission {
   readonly cap: number | null;
   /** True when what has streamed proves that the cap is ignored: the call must be cut. */
   isOverrun(estimate: number): boolean;
-  /** Must be called once for every admission, however the call ended; a later one changes nothing. */
-  settle(reported: CallUsage | null, estimate: number): Settlement;
+  /**
+   * Must be called once for every admission, however the call ended; a later one changes nothing. `wasTaken`: the provider
+   * may have begun its work, so that the input counts even where nothing of an answer came. Without it a caller that
+   * always hangs up before the first word would use nothing.
+   */
+  settle(reported: CallUsage | null, estimate: number, wasTaken?: boolean): Settlement;
 }
 
 /**
@@ -141,9 +145,10 @@ export class Budget {
       call,
       cap,
       isOverrun: (estimate) => cap !== null && estimate > 1.25 * cap + 32,
-      settle: (reported, estimate) => {
+      settle: (reported, estimate, wasTaken = false) => {
         if (settled !== null) return settled;
-        settled = toSettlement(reported, estimate, input);
+        const isTaken = wasTaken || reported !== null || estimate > 0;
+        settled = toSettlement(reported, estimate, isTaken ? input : 0);
         this.#reserves.delete(reserve);
         this.#count(settled.usage);
         return settled;
@@ -167,8 +172,7 @@ export class Budget {
 /** A report counts unless it is far below what is known; estimates of honest calls are off by less than that. */
 function toSettlement(reported: CallUsage | null, estimate: number, input: number): Settlement {
   if (reported === null) {
-    const usage = estimate === 0 ? NOTHING : { ...NOTHING, inputTokens: input, outputTokens: estimate };
-    return { usage, doubted: false };
+    return { usage: { ...NOTHING, inputTokens: input, outputTokens: estimate }, doubted: false };
   }
   const allInput = toTotal(reported) - reported.outputTokens;
   const isInputDoubted = input > 4 * allInput + 256;

@@ -184,6 +184,12 @@ describe("S3.11 settling", () => {
     expect(budget.used).toMatchObject(counted);
   });
 
+  test("S3.11 a call that was taken counts its input, also when its caller hung up before the first word", () => {
+    const budget = new Budget({ tokens: 1000 }, null, 500);
+    expect(admit(budget).settle(null, 0, true)).toEqual({ usage: usage(INPUT, 0), doubted: false });
+    expect(budget.used.inputTokens).toBe(INPUT);
+  });
+
   test("S3.11 an input that is reported far below what was sent is doubted too", () => {
     const long = { messages: [{ content: "x".repeat(40_000) }] };
     const input = estimateInput(long);
