@@ -21,7 +21,7 @@ export function toSecretForms(value: string): string[] {
 /** `widen`: neighbours in base64 text hold some bits of the secret's first and last byte. */
 export type TextForm = { readonly text: string; readonly widen: boolean };
 
-/** How a text may be written on its way: as it is, in JSON, percent-encoded, in hexadecimal, in base64 among other bytes. */
+/** How a text may be written on its way: as it is, in JSON, percent-encoded, in hexadecimal, backwards, in base64 among other bytes. */
 export function toTextForms(secret: string): TextForm[] {
   const bytes = Buffer.from(secret, "utf8");
   const json = JSON.stringify(secret).slice(1, -1);
@@ -39,6 +39,7 @@ export function toTextForms(secret: string): TextForm[] {
     hex.toUpperCase(),
     bytes.toString("base64").replace(/=+$/, ""),
     bytes.toString("base64url"),
+    [...secret].reverse().join(""),
   ].filter((text) => text.length >= MIN_DERIVED_CHARS);
   const embedded = [0, 1, 2].flatMap((offset) => toBase64Cores(bytes, offset));
   return [

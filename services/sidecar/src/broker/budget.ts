@@ -148,7 +148,7 @@ export class Budget {
       settle: (reported, estimate, wasTaken = false) => {
         if (settled !== null) return settled;
         const isTaken = wasTaken || reported !== null || estimate > 0;
-        settled = toSettlement(reported, estimate, isTaken ? input : 0);
+        settled = toSettlement(reported, estimate, isTaken ? input : 0, this.#isLimited);
         this.#reserves.delete(reserve);
         this.#count(settled.usage);
         return settled;
@@ -169,13 +169,21 @@ export class Budget {
   }
 }
 
-/** A report counts unless it is far below what is known; estimates of honest calls are off by less than that. */
-function toSettlement(reported: CallUsage | null, estimate: number, input: number): Settlement {
+/**
+ * A report counts unless it is far below what is known; estimates of honest calls are off by less than that. What a call
+ * was asked is doubted only where a budget has to be kept: what came of it was seen, what it was counted as was not.
+ */
+function toSettlement(
+  reported: CallUsage | null,
+  estimate: number,
+  input: number,
+  isLimited: boolean,
+): Settlement {
   if (reported === null) {
     return { usage: { ...NOTHING, inputTokens: input, outputTokens: estimate }, doubted: false };
   }
   const allInput = toTotal(reported) - reported.outputTokens;
-  const isInputDoubted = input > 4 * allInput + 256;
+  const isInputDoubted = isLimited && input > 4 * allInput + 256;
   const isOutputDoubted = estimate > 2 * reported.outputTokens + 64;
   const usage = {
     ...reported,

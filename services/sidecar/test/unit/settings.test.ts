@@ -94,6 +94,8 @@ describe("defaults", () => {
       wallMs: 1_800_000,
       idleMs: 300_000,
       steps: 200,
+      requests: 10_000,
+      egressBytes: 1024 ** 3,
       sweepMs: 60_000,
       prepareMs: 30_000,
       requestBytes: 8_388_608,

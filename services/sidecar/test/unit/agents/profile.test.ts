@@ -83,9 +83,12 @@ describe("a model", () => {
       "/model/baseUrl",
     ],
     [
-      "a credential for another host",
-      { model: "anthropic/m", credentials: [{ host: "e.com", header: "a", value: "long-enough" }] },
-      "/credentials/0/host",
+      "a credential that the operator does not hold",
+      {
+        model: "anthropic/m",
+        credentials: [{ host: "api.anthropic.com", header: "a", valueFrom: "absent" }],
+      },
+      "/credentials/0/valueFrom",
     ],
   ])("is refused by name: %s", (_what, request, path) => {
     expect(refusal(request)).toEqual({ code: "invalid_request", path });
