@@ -82,10 +82,10 @@ describe("bad fields", () => {
     const problem = await answer.json();
     expect(problem).toMatchObject({
       code: "invalid_request",
-      detail: "`session` is not implemented yet (and 8 more).",
+      detail: "`telemetry` is not implemented yet (and 8 more).",
       errors: [
-        { path: "/session", message: "`session` is not implemented yet" },
         { path: "/telemetry", message: "`telemetry` is not implemented yet" },
+        { path: "/session", message: "`session` is not implemented yet" },
         { path: "/prompt" },
         { path: "/agent/a~1b~0c", message: "unknown field" },
         { path: "/credentials/0/host" },
