@@ -1,9 +1,9 @@
 /** What a run tells, numbered from 1 without gaps; `run.ended` is always the last. */
 import { z } from "zod";
-import { EgressBody } from "./egress.ts";
+import { EgressBody, EgressSummary } from "./egress.ts";
 import { Problem } from "./failure.ts";
 import { RunHarness } from "./harness.ts";
-import { Exit, RunId, RunOutcome, Stop, Usage } from "./run.ts";
+import { Exit, NO_EGRESS, RunId, RunOutcome, Stop, Usage } from "./run.ts";
 import { Receipt } from "./sandbox.ts";
 import { ToolCall, ToolResult } from "./tool.ts";
 
@@ -42,6 +42,7 @@ const bodies = {
     output: z.string().nullable(),
     stopReason: z.string().nullable(),
     usage: Usage,
+    egress: EgressSummary.default(NO_EGRESS),
     exit: Exit.nullable(),
     stop: Stop.nullable(),
     failure: Problem.nullable(),

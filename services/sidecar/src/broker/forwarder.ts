@@ -21,7 +21,7 @@ import { SecretScrubber, scrubText } from "./secret-scrubber.ts";
 const IDLE_MS = 600_000;
 
 /** How a request that was allowed can still fail; an address is known only when the name is resolved. */
-type Failure = EgressFailure | "address_not_allowed";
+export type Failure = EgressFailure | "address_not_allowed";
 
 export type Outgoing = {
   readonly destination: Destination;
@@ -38,7 +38,7 @@ export type Watch = {
   /** Sees what the client gets, as it streams; a false answer cuts the request. */
   onBytes?(bytes: Buffer): boolean;
   /** Once, however it ended. */
-  onOver?(): void;
+  onOver?(failure: Failure | null): void;
 };
 
 /** Never throws. Resolves when the entry's end is written down. */
@@ -66,7 +66,7 @@ export async function forward(
   });
   sendBody(lease, entry, outgoing.body, request, ending.resolve);
   const failure = await ending.promise;
-  watch.onOver?.();
+  watch.onOver?.(failure);
   if (failure === "address_not_allowed") await entry.deny(failure);
   else await entry.end(failure);
   if (failure === null) return;
@@ -122,9 +122,10 @@ function answer(
   watch: Watch,
   end: End,
 ): void {
-  const decoders = toDecoders(lease, incoming);
+  const isRead = lease.secretTexts.length > 0 || watch.onBytes !== undefined;
+  const decoders = isRead ? toDecoders(incoming) : [];
   if (decoders === undefined) return end("unreadable");
-  const resized = lease.secretTexts.length > 0 && entry.method !== "HEAD";
+  const resized = isRead && entry.method !== "HEAD";
   const scrub = (text: string): string => scrubText(text, lease.secretTexts);
   response.writeHead(incoming.statusCode ?? 502, toIncomingHeaders(incoming.headers, { resized, scrub }));
   response.flushHeaders();
@@ -132,7 +133,7 @@ function answer(
     entry.bytesReceived += bytes.length;
     return lease.countBytes(bytes.length) && (watch.onBytes?.(bytes) ?? true);
   });
-  const scrubber = resized ? [new SecretScrubber(lease.secretTexts)] : [];
+  const scrubber = lease.secretTexts.length > 0 && resized ? [new SecretScrubber(lease.secretTexts)] : [];
   // A cut answer must look cut inside too: the connection is destroyed, not ended.
   pipeline([incoming, ...decoders, counter, ...scrubber, response], (error) => {
     if (error === null || error === undefined) return end(null);
@@ -149,11 +150,11 @@ function toCounter(count: (bytes: Buffer) => boolean): Transform {
   });
 }
 
-/** An encoded answer could hold a secret unseen; undefined where it cannot be read. */
-function toDecoders(lease: Lease, { headers, statusCode }: IncomingMessage): Duplex[] | undefined {
+/** An encoded answer could hold a secret, or a model's tokens, unseen; undefined where it cannot be read. */
+function toDecoders({ headers, statusCode }: IncomingMessage): Duplex[] | undefined {
   const encoding = headers["content-encoding"]?.trim().toLowerCase() ?? "identity";
   const hasBody = headers["content-length"] !== "0" && statusCode !== 204 && statusCode !== 304;
-  if (lease.secretTexts.length === 0 || encoding === "identity" || encoding === "" || !hasBody) return [];
+  if (encoding === "identity" || encoding === "" || !hasBody) return [];
   const decoder = DECODERS[encoding]?.();
   return decoder === undefined ? undefined : [decoder];
 }

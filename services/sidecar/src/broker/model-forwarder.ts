@@ -8,7 +8,7 @@ import { answerDemoRequest } from "./demo-model.ts";
 import { toDestination } from "./destination.ts";
 import { type Denied, deny, judgeShape, NO_PROOF, USED_UP } from "./door-routes.ts";
 import type { EgressEntry } from "./egress-audit.ts";
-import { forward } from "./forwarder.ts";
+import { type Failure, forward } from "./forwarder.ts";
 import type { Lease } from "./lease.ts";
 import { UsageReader } from "./usage-reader.ts";
 
@@ -78,10 +78,8 @@ function judge(lease: Lease, request: IncomingMessage): Denied | undefined {
   return undefined;
 }
 
-/** Steps first: a call that the budget refuses ends the run, and counts as none. */
+/** A step is a call that the budget lets through. */
 function admit(lease: Lease, call: Readonly<Record<string, unknown>>): Admission | Denied {
-  if (!lease.request.onModelCall())
-    return { reason: "limit", status: 403, message: "The run's steps are used up." };
   const admission = lease.budget.admit(lease.request.api, call);
   if (admission === "reserved")
     return {
@@ -89,9 +87,13 @@ function admit(lease: Lease, call: Readonly<Record<string, unknown>>): Admission
       status: 429,
       message: "What is left of the run's budget is held for its other calls.",
     };
-  if (admission !== "used_up") return admission;
-  lease.exceedBudget();
-  return { reason: "limit", status: 403, message: "The run's budget is used up." };
+  if (admission === "used_up") {
+    lease.exceedBudget();
+    return { reason: "limit", status: 403, message: "The run's budget is used up." };
+  }
+  if (lease.request.onModelCall()) return admission;
+  admission.settle(null, 0);
+  return { reason: "limit", status: 403, message: "The run's steps are used up." };
 }
 
 const TOO_LARGE: Denied = { reason: "limit", status: 413, message: "The model call is too large." };
@@ -122,10 +124,11 @@ class CallMeter {
     return false;
   }
 
-  settle(): void {
+  /** `wasTaken`: the provider has the call, and bills its input whatever becomes of the answer. */
+  settle(wasTaken = false): void {
     if (this.#isSettled) return;
     this.#isSettled = true;
-    const { doubted } = this.#admission.settle(this.#reader.end(), this.#reader.estimate);
+    const { doubted } = this.#admission.settle(this.#reader.end(), this.#reader.estimate, wasTaken);
     this.#lease.noteCall(doubted);
   }
 }
@@ -172,8 +175,14 @@ async function send(
     entry,
     { destination, privateAllowed, method: "POST", target, headers: outgoing, body },
     response,
-    { onBytes: (bytes) => meter.take(bytes), onOver: () => meter.settle() },
+    { onBytes: (bytes) => meter.take(bytes), onOver: (failure) => meter.settle(isTaken(entry, failure)) },
   );
+}
+
+/** A caller that leaves before the answer begins does not get the call for nothing. */
+function isTaken({ status, address }: EgressEntry, failure: Failure | null): boolean {
+  if (status !== null) return status >= 200 && status < 300;
+  return failure === "cut" && address !== null;
 }
 
 async function answerAsDemo(

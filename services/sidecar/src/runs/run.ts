@@ -189,6 +189,7 @@ export class ActiveRun {
       output,
       stopReason,
       usage,
+      egress: this.#egress,
       exit,
       stop,
       failure,

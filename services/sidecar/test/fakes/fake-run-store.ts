@@ -171,6 +171,7 @@ export class FakeRunStore implements RunStore {
       output,
       stopReason: "stop",
       usage,
+      egress: NO_EGRESS,
       exit,
       stop,
       failure,

@@ -77,6 +77,7 @@ const toEnded = (runId: string): EventBody => ({
   output: null,
   stopReason: null,
   usage: noUsage,
+  egress: NO_EGRESS,
   exit: null,
   stop: null,
   failure: null,

@@ -62,6 +62,7 @@ const ended: EventBody = {
   output: null,
   stopReason: null,
   usage: noUsage,
+  egress: NO_EGRESS,
   exit: null,
   stop: null,
   failure: null,
