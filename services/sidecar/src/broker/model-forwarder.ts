@@ -78,8 +78,10 @@ function judge(lease: Lease, request: IncomingMessage): Denied | undefined {
   return undefined;
 }
 
-/** A step is a call that the budget lets through. */
+/** Steps first: what they refuse is no call to the budget. */
 function admit(lease: Lease, call: Readonly<Record<string, unknown>>): Admission | Denied {
+  if (!lease.request.onModelCall())
+    return { reason: "limit", status: 403, message: "The run's steps are used up." };
   const admission = lease.budget.admit(lease.request.api, call);
   if (admission === "reserved")
     return {
@@ -91,9 +93,7 @@ function admit(lease: Lease, call: Readonly<Record<string, unknown>>): Admission
     lease.exceedBudget();
     return { reason: "limit", status: 403, message: "The run's budget is used up." };
   }
-  if (lease.request.onModelCall()) return admission;
-  admission.settle(null, 0);
-  return { reason: "limit", status: 403, message: "The run's steps are used up." };
+  return admission;
 }
 
 const TOO_LARGE: Denied = { reason: "limit", status: 413, message: "The model call is too large." };

@@ -244,7 +244,7 @@ export class RunRegistry implements RunStore {
   async #record(run: ActiveRun): Promise<void> {
     const log = await createEventLog({
       journal: this.#options.journal,
-      report: () => run.report(),
+      report: () => run.draft(),
       clock: systemClock,
       first: { type: "run.started", runId: run.id, state: "queued", model: run.model, demo: run.isDemo },
       request: toStoredRequest(run.request),

@@ -70,6 +70,7 @@ export class ActiveRun {
   #stopAskedMs: number | null = null;
   #endedMs: number | null = null;
   #ending: RunEnding | null = null;
+  #isEndWritten = false;
 
   constructor(options: ActiveRunOptions) {
     this.id = options.id;
@@ -196,6 +197,7 @@ export class ActiveRun {
     };
     try {
       await this.log.append(this.#redact(last));
+      this.#isEndWritten = true;
       return true;
     } catch (error) {
       // What is not written was not: until it is, nobody is told of an end.
@@ -207,8 +209,17 @@ export class ActiveRun {
     }
   }
 
-  /** The run as a caller sees it now. `lastSeq` is the journal's to set. */
+  /** The run as a caller sees it now: an end that is not on disk yet is none. `lastSeq` is the journal's to set. */
   report(): Run {
+    const draft = this.draft();
+    if (draft.state !== "ended" || this.#isEndWritten) return draft;
+    const timings = { ...draft.timings, endedAt: null, totalMs: null };
+    const nothing = { outcome: null, output: null, stopReason: null, exit: null, stop: null, failure: null };
+    return { ...draft, ...nothing, state: "stopping", timings };
+  }
+
+  /** The run as it is to be written down, with its end. */
+  draft(): Run {
     const ending = this.#ending;
     return {
       id: this.id,

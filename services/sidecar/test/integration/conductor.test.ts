@@ -71,7 +71,7 @@ async function openRun(): Promise<ActiveRun> {
     model: "demo/tour",
     demo: true,
   } as const;
-  run.attach(await createEventLog({ journal, report: () => run.report(), first, request: {} }));
+  run.attach(await createEventLog({ journal, report: () => run.draft(), first, request: {} }));
   return run;
 }
 
