@@ -1,0 +1,105 @@
+// The laboratory itself: what comes to any of its addresses is seen, its names may change, and nothing leaves it.
+import { readlinkSync } from "node:fs";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { ALL_LAB_ADDRESSES } from "../fakes/lab-words.ts";
+import { getJson, runToEnd } from "../fakes/live-service.ts";
+import { canOpenLab, type NetworkLab, openNetworkLab } from "../fakes/network-lab.ts";
+import { openScriptedModel } from "../fakes/scripted-model.ts";
+import { toScriptedRequest } from "../fakes/scripted-request.ts";
+
+const ZONE = {
+  "api.example.com": ["8.8.8.8", "2001:4860:4860::8888"],
+  "turns.example.com": { turns: [["8.8.8.8"], ["169.254.169.254"]] },
+};
+
+describe.runIf(canOpenLab)("the network laboratory", () => {
+  let lab: NetworkLab;
+  beforeAll(async () => {
+    lab = await openNetworkLab({ zone: ZONE });
+  });
+  afterAll(() => lab?.[Symbol.asyncDispose]());
+  beforeEach(() => lab.reset());
+
+  const runNode = async (script: string, ...args: string[]): Promise<string> => {
+    const { stdout, stderr } = await lab.run([process.execPath, "-e", script, ...args], {
+      env: { NODE_EXTRA_CA_CERTS: lab.caFile },
+    });
+    return stdout + stderr;
+  };
+
+  test("is a network of its own whose only routes lead to itself", async () => {
+    expect(lab.namespace).not.toBe(readlinkSync("/proc/self/ns/net"));
+    expect((await lab.run(["readlink", "/proc/self/ns/net"])).stdout.trim()).toBe(lab.namespace);
+    const script = `const s = require("node:dgram").createSocket("udp4");
+      s.connect(9, "198.51.100.77", (error) => { console.log(error?.code ?? "a route"); s.close(); });`;
+    expect((await runNode(script)).trim()).toBe("ENETUNREACH");
+    expect((await runNode(script.replace("198.51.100.77", "198.51.100.1"))).trim()).toBe("a route"); // the control
+  });
+
+  test("sees a connection to each of its addresses", async () => {
+    const script = `const { connect } = require("node:net");
+      for (const host of process.argv.slice(1)) connect(2375, host.startsWith("fe80:") ? host + "%lab0" : host).end("hello");`;
+    expect(await runNode(script, ...ALL_LAB_ADDRESSES)).toBe("");
+    const toHits = async () => (await lab.hits()).filter((hit) => hit.kind === "tcp" && hit.text === "hello");
+    await expect
+      .poll(async () => (await toHits()).map(({ address }) => address.split("%")[0]).sort())
+      .toEqual([...ALL_LAB_ADDRESSES].sort());
+  });
+
+  test("answers HTTP and HTTPS as scripted, and remembers what was asked", async () => {
+    await lab.setAnswers([
+      { for: { host: "api.example.com", path: "/echo" }, echo: true, gzip: true },
+      { for: { path: "/moved" }, status: 302, headers: { location: "http://10.0.0.5/{{x-mark}}" } },
+    ]);
+    const script = `(async () => {
+      const echo = await fetch("https://api.example.com/echo?x=1", { method: "POST", body: "words", headers: { "x-mark": "a" } });
+      const moved = await fetch("http://api.example.com/moved", { redirect: "manual", headers: { "x-mark": "b" } });
+      console.log(JSON.stringify([echo.headers.get("content-encoding"), (await echo.json()).body, moved.status, moved.headers.get("location")]));
+    })();`;
+    expect(JSON.parse(await runNode(script))).toEqual(["gzip", "words", 302, "http://10.0.0.5/b"]);
+    const asked = (await lab.hits()).flatMap((hit) => (hit.kind === "http" ? [hit] : []));
+    expect(
+      asked.map(({ secure, method, target, serverName, body }) => [secure, method, target, serverName, body]),
+    ).toEqual([
+      [true, "POST", "/echo?x=1", "api.example.com", "words"],
+      [false, "GET", "/moved", undefined, ""],
+    ]);
+  });
+
+  test("has names whose addresses change from question to question", async () => {
+    const script = `const { promises } = require("node:dns");
+      (async () => { const found = [];
+        for (const round of [1, 2, 3]) found.push((await promises.lookup("turns.example.com", 4)).address);
+        found.push(await promises.lookup("unknown.example.com").catch((e) => e.code));
+        console.log(JSON.stringify(found)); })();`;
+    await lab.setZone(ZONE);
+    expect(JSON.parse(await runNode(script))).toEqual([
+      ...["8.8.8.8", "169.254.169.254", "169.254.169.254", "ENOTFOUND"],
+    ]);
+    const asked = (await lab.hits()).flatMap((hit) => (hit.kind === "dns" ? [hit.name] : []));
+    expect(asked.filter((name) => name === "turns.example.com")).toHaveLength(3);
+    await lab.setZone({
+      "turns.example.com": { cname: "other.example.com" },
+      "other.example.com": ["1.1.1.1"],
+    });
+    expect(JSON.parse(await runNode(script)).slice(0, 1)).toEqual(["1.1.1.1"]);
+  });
+
+  test("counts packets to ports that nobody listens on", async () => {
+    const script = `const s = require("node:dgram").createSocket("udp4"); s.send("x", 40000, "10.0.0.5", () => s.close());`;
+    expect(await lab.packets()).toMatchObject({ udpDatagrams: 0 });
+    expect(await runNode(script)).toBe("");
+    expect(await lab.packets()).toMatchObject({ udpDatagrams: 1 });
+    expect(await lab.hits()).toEqual([]);
+  });
+
+  test("runs the service inside, which the test reaches by its url and which reaches the test's model", async () => {
+    await using model = await openScriptedModel({ script: [{ text: "Done." }] });
+    await lab.lend(model.port);
+    await using service = await lab.startService({ PILLION_PRIVATE_TARGETS: model.url });
+    expect(readlinkSync(`/proc/${service.pid}/ns/net`)).toBe(lab.namespace);
+    expect(await getJson(service, "/health")).toMatchObject({ status: "ok" });
+    const { run } = await runToEnd(service, toScriptedRequest(model));
+    expect(run).toMatchObject({ outcome: "succeeded", output: "Done." });
+  });
+});

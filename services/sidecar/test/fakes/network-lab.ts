@@ -1,0 +1,226 @@
+/** A network of a test's own, without any way out: namespaces in which every address a probe wants to hit is a sink. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { chmodSync, mkdtempSync, readlinkSync, rmSync } from "node:fs";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
+import { writeCertificates } from "./lab-certificates.ts";
+import { joinSockets, openRelayed, serveRelay } from "./lab-relay.ts";
+import {
+  ALL_LAB_ADDRESSES,
+  type Hit,
+  type HttpAnswer,
+  type KeeperOrder,
+  type KeeperSetting,
+  LAB_PORTS,
+  type LabPorts,
+  type PacketCounts,
+  type Zone,
+} from "./lab-words.ts";
+import { COMMAND, type LiveService, openLiveService, type ProgramEnd } from "./live-service.ts";
+
+const START_MS = 20_000;
+
+export type LabOptions = {
+  /** Addresses of the laboratory; one example of each kind unless told otherwise. */
+  readonly addresses?: readonly string[];
+  readonly ports?: Partial<LabPorts>;
+  /** What its DNS server knows. */
+  readonly zone?: Zone;
+  /** What the HTTPS sinks' certificate holds besides the zone's names and all addresses. */
+  readonly certificateNames?: readonly string[];
+};
+
+type StartOptions = { readonly env?: Readonly<Record<string, string>>; readonly stdin?: string };
+
+/** Only root may make namespaces with a network that works as the sinks need it. */
+export const canOpenLab = process.getuid?.() === 0;
+
+/** Throws where the namespaces cannot be had, or would have a way out. */
+export async function openNetworkLab(options: LabOptions = {}): Promise<NetworkLab> {
+  const directory = mkdtempSync(join(tmpdir(), "pillion-lab-"));
+  chmodSync(directory, 0o755);
+  const addresses = options.addresses ?? ALL_LAB_ADDRESSES;
+  const zone = options.zone ?? {};
+  const names = [...Object.keys(zone), ...(options.certificateNames ?? []), "localhost"];
+  writeCertificates(directory, [...names, ...addresses, "127.0.0.1", "::1"]);
+  const outside = readlinkSync("/proc/self/ns/net");
+  const ports = { ...LAB_PORTS, ...options.ports };
+  const lab = new NetworkLab({ directory, outside, addresses, ports });
+  try {
+    await lab.begin();
+    await lab.setZone(zone);
+    return lab;
+  } catch (error) {
+    await lab[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+export class NetworkLab implements AsyncDisposable {
+  /** PEM file of the authority of all HTTPS sinks, for NODE_EXTRA_CA_CERTS. */
+  readonly caFile: string;
+  readonly addresses: readonly string[];
+  readonly #directory: string;
+  readonly #keeper: ChildProcess;
+  readonly #begun: Promise<unknown>;
+  readonly #servers: Server[] = [];
+  readonly #lent = new Set<number>();
+  readonly #waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  #count = 0;
+  #complaints = "";
+
+  constructor(setting: KeeperSetting) {
+    this.#directory = setting.directory;
+    this.addresses = setting.addresses;
+    this.caFile = join(setting.directory, "ca.pem");
+    const keeper = join(import.meta.dirname, "lab-keeper.ts");
+    const args = ["--net", "--mount", "--", process.execPath, keeper, JSON.stringify(setting)];
+    const child = spawn("unshare", args, { stdio: ["pipe", "pipe", "pipe"] });
+    this.#keeper = child;
+    child.stdin.on("error", () => undefined); // its end is told by its close
+    child.stderr.setEncoding("utf8").on("data", (said: string) => (this.#complaints += said));
+    createInterface({ input: child.stdout }).on("line", (line) => this.#hear(line));
+    this.#begun = new Promise((resolve, reject) => this.#waiting.set(0, { resolve, reject }));
+    child.once("error", (error) => this.#fail(error));
+    child.once("close", () => this.#fail(new Error(`the laboratory has ended:\n${this.#complaints}`)));
+  }
+
+  /** Resolves when all sinks listen. */
+  async begin(): Promise<void> {
+    const late = setTimeout(() => this.#keeper.kill("SIGKILL"), START_MS);
+    await this.#begun.finally(() => clearTimeout(late));
+    this.#servers.push(await serveRelay(join(this.#directory, "out.sock")));
+  }
+
+  /** What to write before a program and its arguments, so that it runs in the laboratory. Its directory is then `/`. */
+  get prefix(): readonly [string, ...string[]] {
+    return ["nsenter", "--target", String(this.pid), "--net", "--mount", "--"];
+  }
+
+  /** Of the process that keeps the namespaces. */
+  get pid(): number {
+    if (this.#keeper.pid === undefined || this.#keeper.exitCode !== null)
+      throw new Error(`the laboratory has ended:\n${this.#complaints}`);
+    return this.#keeper.pid;
+  }
+
+  /** `net:[number]`, to compare with what a process tells of its own. */
+  get namespace(): string {
+    return readlinkSync(`/proc/${this.pid}/ns/net`);
+  }
+
+  /** Starts a program inside; the environment is the given one and PATH. */
+  start(argv: readonly string[], { env = {} }: StartOptions = {}) {
+    const [file, ...args] = [...this.prefix, ...argv];
+    const whole = { PATH: process.env.PATH ?? "", TMPDIR: tmpdir(), ...env };
+    return spawn(file ?? "", args, { env: whole, stdio: ["pipe", "pipe", "pipe"] });
+  }
+
+  /** Runs a program inside to its end. */
+  async run(argv: readonly string[], options: StartOptions = {}): Promise<ProgramEnd> {
+    const child = this.start(argv, options);
+    child.stdin.on("error", () => undefined); // a program that never reads
+    child.stdin.end(options.stdin ?? "");
+    const ended = once(child, "close");
+    const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+    await ended;
+    return { code: child.exitCode, signal: child.signalCode, stdout, stderr };
+  }
+
+  /** The built service inside, which trusts the sinks' authority; reached from outside by its `url`. */
+  async startService(env: Readonly<Record<string, string>> = {}): Promise<LiveService> {
+    return openLiveService({
+      command: [...this.prefix, ...COMMAND],
+      env: { NODE_EXTRA_CA_CERTS: this.caFile, ...env },
+      toReachable: async (address) =>
+        `http://127.0.0.1:${await this.openPort(Number(new URL(address).port))}`,
+    });
+  }
+
+  /** A connection from the test to an address inside. */
+  connect(port: number, host = "127.0.0.1"): Socket {
+    return openRelayed(join(this.#directory, "in.sock"), host, port);
+  }
+
+  /** A port of the test's loopback that leads to one inside, by name or address as seen there. */
+  async openPort(port: number, host = "127.0.0.1"): Promise<number> {
+    const server = createServer({ allowHalfOpen: true }, (socket) =>
+      joinSockets(socket, this.connect(port, host)),
+    );
+    server.listen({ host: "127.0.0.1", port: 0 });
+    await once(server, "listening");
+    this.#servers.push(server);
+    return (server.address() as AddressInfo).port; // it listens on TCP
+  }
+
+  /** What listens on 127.0.0.1 of the test, a scripted model for instance, answers inside by the same address and port. */
+  async lend(port: number): Promise<void> {
+    if (this.#lent.has(port)) return;
+    this.#lent.add(port);
+    await this.#ask({ do: "lend", port });
+  }
+
+  /** All that reached a sink since the last reset, in order. */
+  async hits(): Promise<Hit[]> {
+    return (await this.#ask({ do: "hits" })) as Hit[]; // the keeper's own type
+  }
+
+  /** What the kernel counted inside since the last reset, whatever the port. Answers and the relay's own count too. */
+  async packets(): Promise<PacketCounts> {
+    return (await this.#ask({ do: "packets" })) as PacketCounts; // the keeper's own type
+  }
+
+  /** Forgets all hits; zone and answers stay. */
+  async reset(): Promise<void> {
+    await this.#ask({ do: "reset" });
+  }
+
+  /** Replaces all names; turns begin anew. */
+  async setZone(zone: Zone): Promise<void> {
+    await this.#ask({ do: "zone", zone });
+  }
+
+  /** Replaces how HTTP sinks answer. */
+  async setAnswers(answers: readonly HttpAnswer[]): Promise<void> {
+    await this.#ask({ do: "answers", answers });
+  }
+
+  /** The namespaces end with the last process in them; what was started inside is its starter's to end. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const server of this.#servers) server.close();
+    if (this.#keeper.exitCode === null && this.#keeper.signalCode === null) {
+      const ended = once(this.#keeper, "close");
+      this.#keeper.stdin?.end();
+      const late = setTimeout(() => this.#keeper.kill("SIGKILL"), START_MS);
+      await ended;
+      clearTimeout(late);
+    }
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  #ask(order: KeeperOrder): Promise<unknown> {
+    this.#count += 1;
+    const id = this.#count;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#keeper.stdin?.write(`${JSON.stringify({ id, order })}\n`);
+    });
+  }
+
+  #hear(line: string): void {
+    const { id, value, error } = JSON.parse(line);
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    if (error === undefined) waiting?.resolve(value);
+    else waiting?.reject(new Error(`in the laboratory: ${error}`));
+  }
+
+  #fail(error: Error): void {
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
+  }
+}
