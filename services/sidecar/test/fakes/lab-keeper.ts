@@ -11,6 +11,7 @@ import { LabSinks } from "./lab-sinks.ts";
 import {
   CABLE,
   CABLE_END,
+  ENGINE_RESOLVER,
   type Hit,
   type KeeperOrder,
   type KeeperSetting,
@@ -30,7 +31,8 @@ const hits: Hit[] = [];
 const tell = (hit: Hit): void => void hits.push(hit);
 const [names, sinks] = [new LabNames(tell), new LabSinks(tell)];
 const scoped = addresses.map((address) => (address.startsWith("fe80:") ? `${address}%${CABLE}` : address));
-await names.listen([...scoped, LAB_RESOLVER], 53);
+await names.listen([...scoped, LAB_RESOLVER, ENGINE_RESOLVER], 53);
+await sinks.listenUnix();
 await sinks.listen(ports, scoped, {
   cert: readFileSync(join(directory, "leaf.pem")),
   key: readFileSync(join(directory, "leaf.key")),
@@ -71,6 +73,7 @@ function layCables(): void {
     ...["255.255.255.255/32", "224.0.0.0/4"].map((range) => `route add ${range} dev ${CABLE}`),
   ];
   execFileSync("ip", ["-batch", "-"], { input: commands.join("\n") });
+  writeFileSync("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"); // anybody may ask for an echo, as in a container
   const ways = ["-4", "-6"].map((family) =>
     execFileSync("ip", [family, "route", "show", "default"], { encoding: "utf8" }),
   );

@@ -9,7 +9,15 @@ import { buffer } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 import { TLSSocket } from "node:tls";
 import { createGzip } from "node:zlib";
-import { CABLE, type Hit, type HttpAnswer, LAB_GROUPS, type LabPorts, toUnmapped } from "./lab-words.ts";
+import {
+  CABLE,
+  type Hit,
+  type HttpAnswer,
+  LAB_GROUPS,
+  LAB_SOCKET,
+  type LabPorts,
+  toUnmapped,
+} from "./lab-words.ts";
 
 const TEXT_CHARS = 4096;
 
@@ -53,6 +61,15 @@ export class LabSinks {
       socket.end("HTTP/1.1 405 Method Not Allowed\r\nConnection: close\r\n\r\n");
     });
     server.listen({ host: "::", port });
+    await once(server, "listening");
+  }
+
+  async listenUnix(): Promise<void> {
+    const server = createServer((socket) => {
+      this.#tell({ kind: "unix", address: LAB_SOCKET, port: 0, peer: "" });
+      socket.on("error", () => undefined).resume();
+    });
+    server.listen(`\0${LAB_SOCKET}`);
     await once(server, "listening");
   }
 

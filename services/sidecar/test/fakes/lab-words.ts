@@ -9,6 +9,8 @@ export const LAB_SCOPE = CABLE;
 /** One example of each kind of address that something inside might want to reach. All are the laboratory's own. */
 export const LAB_ADDRESSES = {
   gateways: ["172.17.0.1", "172.18.0.1", "172.20.0.1"],
+  /** One of another network of an engine. */
+  containers: ["172.18.0.2"],
   hosts: ["10.0.0.5", "10.96.0.1", "172.31.1.1", "192.168.0.1", "192.168.65.2", "100.64.0.1"],
   /** AWS, Azure and Google; AWS for containers; Alibaba; Azure's other; Oracle. */
   metadata: ["169.254.169.254", "169.254.170.2", "100.100.100.200", "168.63.129.16", "192.0.0.192"],
@@ -27,6 +29,12 @@ export const ALL_LAB_ADDRESSES: readonly string[] = Object.values(LAB_ADDRESSES)
 /** The resolver that the laboratory's resolv.conf names; it answers on every other address too. */
 export const LAB_RESOLVER = "127.0.0.53";
 
+/** Where a container engine has its own resolver. */
+export const ENGINE_RESOLVER = "127.0.0.11";
+
+/** A socket of the laboratory's network namespace that has a name and no file. */
+export const LAB_SOCKET = "pillion-lab-sink";
+
 /** Groups to which a question for all neighbours goes. */
 export const LAB_GROUPS: readonly string[] = ["224.0.0.251", "224.0.0.252", "239.255.255.250", "ff02::fb"];
 
@@ -39,8 +47,8 @@ export type LabPorts = {
 };
 
 export const LAB_PORTS: LabPorts = {
-  http: [80, 8080],
-  https: [443, 8443],
+  http: [80, 8080, 8765],
+  https: [443, 853, 8443],
   tcp: [22, 2375, 2376, 5432],
   udp: [123, 443, 1900, 4242, 5353, 5355],
 };
@@ -91,6 +99,8 @@ export type Hit = Where &
         readonly text: string;
       }
     | { readonly kind: "udp"; readonly text: string }
+    /** The socket with a name and no file; the address is its name. */
+    | { readonly kind: "unix" }
     | { readonly kind: "dns"; readonly over: "udp" | "tcp"; readonly name: string; readonly type: string }
     | {
         readonly kind: "http";
