@@ -1,7 +1,11 @@
 // The laboratory itself: what comes to any of its addresses is seen, its names may change, and nothing leaves it.
+import { spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { readlinkSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { ALL_LAB_ADDRESSES } from "../fakes/lab-words.ts";
+import { AGENT_IMAGE, readEngineHost } from "../behaviours/open-places.ts";
+import { ALL_LAB_ADDRESSES, LAB_PORTS } from "../fakes/lab-words.ts";
 import { getJson, runToEnd } from "../fakes/live-service.ts";
 import { canOpenLab, type NetworkLab, openNetworkLab } from "../fakes/network-lab.ts";
 import { openScriptedModel } from "../fakes/scripted-model.ts";
@@ -91,6 +95,36 @@ describe.runIf(canOpenLab)("the network laboratory", () => {
     expect(await runNode(script)).toBe("");
     expect(await lab.packets()).toMatchObject({ udpDatagrams: 1 });
     expect(await lab.hits()).toEqual([]);
+  });
+
+  test("ends with what was started in it", async () => {
+    const other = await openNetworkLab({ addresses: ["10.0.0.5"] });
+    const child = other.start(["sleep", "600"]);
+    const ended = once(child, "exit");
+    expect(await other.hits()).toEqual([]);
+    await other[Symbol.asyncDispose]();
+    expect(await ended).toEqual([null, "SIGKILL"]);
+    await expect(other.hits()).rejects.toThrow("the laboratory has ended");
+    expect(() => other.prefix).toThrow("the laboratory has ended");
+  });
+
+  test("is not made in the network of whoever asks for it", () => {
+    const keeper = join(import.meta.dirname, "../fakes/lab-keeper.ts");
+    const outside = readlinkSync("/proc/self/ns/net");
+    const setting = { directory: "/nowhere", outside, addresses: [], ports: LAB_PORTS };
+    const { status, stderr } = spawnSync(process.execPath, [keeper, JSON.stringify(setting)]);
+    expect([status, String(stderr)]).toEqual([1, expect.stringContaining("has no network of its own")]);
+  });
+
+  test("runs a service with docker sandboxes of the machine's engine", async () => {
+    await using model = await openScriptedModel({ script: [{ text: "Done." }] });
+    await lab.lend(model.port);
+    await using service = await lab.startService({
+      ...{ PILLION_SANDBOX: "docker", PILLION_DOCKER_HOST: readEngineHost(), PILLION_IMAGE: AGENT_IMAGE },
+      ...{ PILLION_MEMORY: "1g", PILLION_PRIVATE_TARGETS: model.url },
+    });
+    const { run } = await runToEnd(service, toScriptedRequest(model));
+    expect(run).toMatchObject({ outcome: "succeeded", output: "Done.", receipt: { kind: "docker" } });
   });
 
   test("runs the service inside, which the test reaches by its url and which reaches the test's model", async () => {

@@ -40,38 +40,46 @@ describe.each(KINDS.filter(({ can }) => can))("S3.4 the network from a $name san
   const held = new AsyncDisposableStack();
   const inside = new Map<string, string>();
   let [lab, place]: [NetworkLab?, ProbePlace?] = [];
-  let seen: { readonly hits: readonly Hit[]; readonly packets: PacketCounts } | undefined;
+  let seen:
+    | { readonly hits: readonly Hit[]; readonly packets: PacketCounts; readonly neighbourHits: number }
+    | undefined;
 
   beforeAll(async () => {
     lab = held.use(await openNetworkLab({ zone: PROBE_ZONE }));
     place = held.use(await open(lab));
     await lab.reset();
-    for (const probe of PROBES) inside.set(probe.class, await probe.work(place.inside));
-    seen = { hits: await lab.hits(), packets: await lab.packets() };
+    for (const probe of PROBES) inside.set(probe.class, await probe.work(place.inside, place.neighbour));
+    seen = {
+      ...{ hits: await lab.hits(), packets: await lab.packets() },
+      neighbourHits: await place.neighbour.hits(),
+    };
   }, 120_000);
   afterAll(() => held.disposeAsync());
 
   test("no probe reached any sink, and the kernel there counted no packet", () => {
     expect(inside.size).toBe(PROBES.length);
-    expect(seen).toEqual({ hits: [], packets: NO_PACKETS });
+    expect(seen).toEqual({ hits: [], packets: NO_PACKETS, neighbourHits: 0 });
   });
 
   test.each(PROBES)("$class: out of a run's reach, and not of another's", async (probe) => {
     await lab!.reset();
-    const control = await probe.work(place!.controls[probe.from]);
+    const before = await place!.neighbour.hits();
+    const control = await probe.work(place!.controls[probe.from], place!.neighbour);
     if (isLacking(control)) tally.lack(name, `${probe.class} (${control})`);
     else tally.begin(name);
     expect(inside.get(probe.class)).toBeOneOf([...probe.inside]);
     if (isLacking(control)) return;
     expect(control).toBe("ok");
-    await expect.poll(() => countHits(lab!, probe)).toBeGreaterThanOrEqual(1);
+    const count = async (): Promise<number> =>
+      probe.sink === "neighbour" ? (await place!.neighbour.hits()) - before : countHits(lab!, probe);
+    await expect.poll(count).toBeGreaterThanOrEqual(1);
     tally.hold(name);
   });
 });
 
 /** How often the control reached what it was meant for. */
 async function countHits(lab: NetworkLab, { sink }: NetworkProbe): Promise<number> {
-  if (sink === "answer") return 1; // it sends nothing: that it was let do it is the whole answer
+  if (sink === "answer" || sink === "neighbour") return 1; // it sends nothing: that it was let do it is the whole answer
   if (sink === "ping") return (await lab.packets()).pings;
   return (await lab.hits()).filter((hit) => isAtSink(hit, sink)).length;
 }

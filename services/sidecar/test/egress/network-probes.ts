@@ -7,7 +7,7 @@ import {
   LAB_SOCKET,
   type Zone,
 } from "../fakes/lab-words.ts";
-import type { Worker } from "./probe-places.ts";
+import type { Neighbour, Worker } from "./probe-places.ts";
 import {
   askHttp,
   askName,
@@ -26,9 +26,9 @@ export type NetworkProbe = {
   readonly inside: readonly string[];
   /** Where nothing forbids it: in the laboratory's own network, or in a plain container's. */
   readonly from: "host" | "network";
-  /** The sink that the control must reach; what the kernel counted where there can be none; `answer` where it does not send. */
-  readonly sink: Sink | "ping" | "answer";
-  readonly work: (worker: Worker) => Promise<string>;
+  /** What the control must reach: a sink; the neighbour; what the kernel counts itself; or `answer`, where nothing is sent. */
+  readonly sink: Sink | "neighbour" | "ping" | "answer";
+  readonly work: (worker: Worker, neighbour: Neighbour) => Promise<string>;
 };
 
 type Sink = {
@@ -127,9 +127,10 @@ const TCP: readonly NetworkProbe[] = [
   tcp("metadata in hexadecimal", "0xa9fea9fe", 80, AT.metadata[0]),
   tcp("metadata in octal", "0251.0376.0251.0376", 80, AT.metadata[0]),
   tcp("a host's address with parts left out", "10.5", 22, AT.hosts[0]),
-  ...["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::", "localhost", "::ffff:127.0.0.1"].map((host) =>
+  ...["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"].map((host) =>
     own("the sidecar's port", host, 8765),
   ),
+  { ...own("the sidecar's port", "localhost", 8765), inside: [...REFUSED, ...NAMELESS] },
   own("the engine's port", "127.0.0.1", 2375),
   {
     ...{ class: "a socket by its name, which has no file", inside: REFUSED, from: "host" },
@@ -223,4 +224,21 @@ const NAMES: readonly NetworkProbe[] = [
   tcp("names over TLS", AT.public[2], 853),
 ];
 
-export const NETWORK_PROBES: readonly NetworkProbe[] = [...TCP, ...TCP6, ...METADATA, ...UDP, ...NAMES];
+const NEIGHBOURS: readonly NetworkProbe[] = [
+  {
+    ...{ class: "another container", inside: AWAY, from: "network", sink: "neighbour" },
+    work: ({ hand }, { address, port }) => hand.do(connectTcp, address, port),
+  },
+  {
+    ...{ class: "another container by UDP", inside: AWAY, from: "network", sink: "neighbour" },
+    work: ({ hand }, { address, port }) => hand.do(sendUdp, address, port),
+  },
+  {
+    ...{ class: "another container by IPv6", inside: AWAY, from: "network", sink: "neighbour" },
+    work: ({ hand }, { address6, port }) => hand.do(connectTcp, address6, port),
+  },
+];
+
+export const NETWORK_PROBES: readonly NetworkProbe[] = [
+  ...[...TCP, ...TCP6, ...METADATA, ...NEIGHBOURS, ...UDP, ...NAMES],
+];

@@ -7,6 +7,7 @@ import { Duplex } from "node:stream";
 import { AGENT_IMAGE, findDockerClient, readEngineHost } from "../behaviours/open-places.ts";
 import { openControl, openRun } from "../escape/containers.ts";
 import { HAND_SCRIPT, Hand } from "../escape/hand.ts";
+import { type Hit, LAB_ADDRESSES } from "../fakes/lab-words.ts";
 import type { NetworkLab } from "../fakes/network-lab.ts";
 import { OwnEngine } from "../fakes/own-engine.ts";
 
@@ -15,8 +16,18 @@ export type PlaceName = "local" | "docker";
 /** A hand, and where it may write what it executes. */
 export type Worker = { readonly hand: Hand; readonly folder: string };
 
+/** What stands beside a sandbox and takes TCP and UDP at one port: with an engine a container of it, else a sink. */
+export type Neighbour = {
+  readonly address: string;
+  readonly address6: string;
+  readonly port: number;
+  /** How often it was reached until now. */
+  hits(): Promise<number>;
+};
+
 export type ProbePlace = AsyncDisposable & {
   readonly inside: Worker;
+  readonly neighbour: Neighbour;
   /** In the laboratory's own network, and in one beside it that leads there: a plain container's. */
   readonly controls: Readonly<Record<"host" | "network", Worker>>;
 };
@@ -49,8 +60,14 @@ export async function openLocalPlace(lab: NetworkLab): Promise<ProbePlace> {
   const inside = start(join(import.meta.dirname, "local-run.ts"));
   const control = { hand: start("-e", HAND_SCRIPT), folder };
   await inside.do(() => true); // the sandbox is there
+  const [address, address6] = [LAB_ADDRESSES.containers[0], LAB_ADDRESSES.hosts6[0]];
+  const isNeighbour = (hit: Hit): boolean => hit.address === address || hit.address === address6;
   const end = held.move();
   return {
+    neighbour: {
+      ...{ address, address6, port: 443 }, // a port of TCP and UDP sinks
+      hits: async () => (await lab.hits()).filter(isNeighbour).length,
+    },
     inside: { hand: inside, folder: "/workspace" },
     controls: { host: control, network: control },
     [Symbol.asyncDispose]: () => end.disposeAsync(),
@@ -71,10 +88,38 @@ export async function openDockerPlace(lab: NetworkLab): Promise<ProbePlace> {
     return { hand: control.hand(), folder: "/workspace" };
   };
   const controls = { host: await open("host"), network: await open("bridge") };
+  const neighbour = await openNeighbour((await open("bridge")).hand);
   const end = held.move();
   return {
+    neighbour,
     inside: { hand: run.hand, folder: "/workspace" },
     controls,
     [Symbol.asyncDispose]: () => end.disposeAsync(),
   };
+}
+
+/** Makes a container count what reaches it. */
+async function openNeighbour(hand: Hand): Promise<Neighbour> {
+  const port = 8080;
+  const { address, address6 } = await hand.do(async (at: number) => {
+    const heard = { hits: 0 };
+    const hear = (): void => {
+      heard.hits += 1;
+    };
+    Object.assign(globalThis, { heard });
+    const server = process.getBuiltinModule("node:net").createServer((socket) => {
+      hear();
+      socket.on("error", () => undefined).resume();
+    });
+    await new Promise<void>((resolve) => void server.listen(at, "::", resolve));
+    const udp = process.getBuiltinModule("node:dgram").createSocket("udp4").on("message", hear);
+    await new Promise<void>((resolve) => void udp.bind(at, resolve));
+    const own = process.getBuiltinModule("node:os").networkInterfaces().eth0 ?? [];
+    const find = (family: string): string =>
+      own.find((one) => one.family === family && !one.address.startsWith("fe80:"))?.address ?? "";
+    return { address: find("IPv4"), address6: find("IPv6") };
+  }, port);
+  const hits = (): Promise<number> =>
+    hand.do(() => (globalThis as unknown as { heard: { hits: number } }).heard.hits); // set above
+  return { address, address6, port, hits };
 }

@@ -6,13 +6,18 @@ import { issueCalls } from "../escape/probe-calls.ts";
 import { LAB_ADDRESSES as AT } from "../fakes/lab-words.ts";
 import type { NetworkProbe } from "./network-probes.ts";
 
-const [INET, INET6, PACKET] = [2, 10, 17];
+const [INET, INET6, NETLINK, PACKET] = [2, 10, 16, 17];
 const [STREAM, DATAGRAM, RAW] = [1, 2, 3];
 const [ICMP, ICMP6, WHOLE_PACKETS, MULTIPATH] = [1, 58, 255, 262];
 const [LEVEL_IP, IP_FREEBIND, IP_TRANSPARENT] = [0, 15, 19];
 const [LEVEL_SOCKET, SO_MARK] = [1, 36];
 const MSG_FASTOPEN = 0x20000000;
 const [SIOCADDRT, SIOCSIFADDR] = [0x890b, 0x8916];
+const [RTM_NEWADDR, RTM_NEWROUTE] = [20, 24];
+/** NLM_F_REQUEST, NLM_F_EXCL, NLM_F_CREATE. */
+const MAKE = 0x601;
+/** Every network's first interface. */
+const LOOPBACK = 1;
 const PORT = 2375;
 
 /** sockaddr_in or sockaddr_in6, as its bytes. */
@@ -73,6 +78,30 @@ function toInterfaceAddress(name: string, address: string): Argument {
     bytes: Buffer.concat([Buffer.from(name.padEnd(16, "\0")), toSocketAddress(address), Buffer.alloc(8)]),
   };
 }
+
+/** rtnetlink(7): a message of its kind with attributes of four bytes each. */
+function toNetlink(kind: number, body: Buffer, attributes: readonly (readonly [number, Buffer])[]): Buffer {
+  const packed = attributes.map(([type, value]) => Buffer.concat([Buffer.from([8, 0, type, 0]), value]));
+  const message = Buffer.concat([Buffer.alloc(16), body, ...packed]);
+  message.writeUInt32LE(message.length);
+  message.writeUInt16LE(kind, 4);
+  message.writeUInt16LE(MAKE, 6);
+  return message;
+}
+
+const toBytes = (address: string): Buffer => Buffer.from(ipaddr.parse(address).toByteArray());
+
+/** ifaddrmsg: one more address on loopback. */
+const NEW_ADDRESS = toNetlink(RTM_NEWADDR, Buffer.from([INET, 32, 0, 0, LOOPBACK, 0, 0, 0]), [
+  [1, toBytes("10.9.9.8")],
+  [2, toBytes("10.9.9.8")],
+]);
+
+/** rtmsg: in the main table, made at boot, of the link, unicast. */
+const NEW_ROUTE = toNetlink(RTM_NEWROUTE, Buffer.from([INET, 32, 0, 0, 254, 3, 253, 1, 0, 0, 0, 0]), [
+  [1, toBytes("203.0.113.78")],
+  [4, Buffer.from([LOOPBACK, 0, 0, 0])],
+]);
 
 type Row = Partial<Pick<NetworkProbe, "inside" | "from" | "sink">>;
 
@@ -175,5 +204,25 @@ export const SOCKET_PROBES: readonly NetworkProbe[] = [
       ["ioctl", step(0), SIOCSIFADDR, toInterfaceAddress("lo:9", "10.9.9.9")],
     ],
     {},
+  ),
+  probe(
+    "one more address by netlink",
+    [
+      ["socket", NETLINK, RAW, 0],
+      ["sendto", step(0), { bytes: NEW_ADDRESS }, NEW_ADDRESS.length, 0, 0, 0],
+      ["socket", INET, DATAGRAM, 0],
+      ["bind", step(2), ...toTarget("10.9.9.8")],
+    ],
+    { inside: ["EPERM", "EADDRNOTAVAIL"] },
+  ),
+  probe(
+    "a route by netlink",
+    [
+      ["socket", NETLINK, RAW, 0],
+      ["sendto", step(0), { bytes: NEW_ROUTE }, NEW_ROUTE.length, 0, 0, 0],
+      ["socket", INET, DATAGRAM, 0],
+      ["connect", step(2), ...toTarget("203.0.113.78", PORT)], // a datagram socket's only looks for a route
+    ],
+    { inside: ["EPERM", "ENETUNREACH"] },
   ),
 ];

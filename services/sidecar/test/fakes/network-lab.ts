@@ -69,6 +69,7 @@ export class NetworkLab implements AsyncDisposable {
   readonly #begun: Promise<unknown>;
   readonly #servers: Server[] = [];
   readonly #lent = new Set<number>();
+  readonly #started = new Set<ChildProcess>();
   readonly #waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   #count = 0;
   #complaints = "";
@@ -86,7 +87,7 @@ export class NetworkLab implements AsyncDisposable {
     createInterface({ input: child.stdout }).on("line", (line) => this.#hear(line));
     this.#begun = new Promise((resolve, reject) => this.#waiting.set(0, { resolve, reject }));
     child.once("error", (error) => this.#fail(error));
-    child.once("close", () => this.#fail(new Error(`the laboratory has ended:\n${this.#complaints}`)));
+    child.once("close", () => this.#fail(this.#toEnd()));
   }
 
   /** Resolves when all sinks listen. */
@@ -103,8 +104,7 @@ export class NetworkLab implements AsyncDisposable {
 
   /** Of the process that keeps the namespaces. */
   get pid(): number {
-    if (this.#keeper.pid === undefined || this.#keeper.exitCode !== null)
-      throw new Error(`the laboratory has ended:\n${this.#complaints}`);
+    if (this.#keeper.pid === undefined || this.#hasEnded) throw this.#toEnd();
     return this.#keeper.pid;
   }
 
@@ -117,7 +117,10 @@ export class NetworkLab implements AsyncDisposable {
   start(argv: readonly string[], { env = {} }: StartOptions = {}) {
     const [file, ...args] = [...this.prefix, ...argv];
     const whole = { PATH: process.env.PATH ?? "", TMPDIR: tmpdir(), ...env };
-    return spawn(file ?? "", args, { env: whole, stdio: ["pipe", "pipe", "pipe"] });
+    const child = spawn(file ?? "", args, { env: whole, stdio: ["pipe", "pipe", "pipe"] });
+    this.#started.add(child);
+    child.once("close", () => this.#started.delete(child));
+    return child;
   }
 
   /** Runs a program inside to its end. */
@@ -189,10 +192,11 @@ export class NetworkLab implements AsyncDisposable {
     await this.#ask({ do: "answers", answers });
   }
 
-  /** The namespaces end with the last process in them; what was started inside is its starter's to end. */
+  /** Ends what `start` and `run` began. The namespaces end with the last process in them. */
   async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.#started) child.kill("SIGKILL");
     for (const server of this.#servers) server.close();
-    if (this.#keeper.exitCode === null && this.#keeper.signalCode === null) {
+    if (!this.#hasEnded) {
       const ended = once(this.#keeper, "close");
       this.#keeper.stdin?.end();
       const late = setTimeout(() => this.#keeper.kill("SIGKILL"), START_MS);
@@ -202,13 +206,22 @@ export class NetworkLab implements AsyncDisposable {
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  #ask(order: KeeperOrder): Promise<unknown> {
+  async #ask(order: KeeperOrder): Promise<unknown> {
+    if (this.#hasEnded) throw this.#toEnd();
     this.#count += 1;
     const id = this.#count;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
       this.#keeper.stdin?.write(`${JSON.stringify({ id, order })}\n`);
     });
+  }
+
+  get #hasEnded(): boolean {
+    return this.#keeper.exitCode !== null || this.#keeper.signalCode !== null;
+  }
+
+  #toEnd(): Error {
+    return new Error(`the laboratory has ended:\n${this.#complaints}`);
   }
 
   #hear(line: string): void {
