@@ -19,7 +19,14 @@ const ZONE = {
 describe.runIf(canOpenLab)("the network laboratory", () => {
   let lab: NetworkLab;
   beforeAll(async () => {
-    lab = await openNetworkLab({ zone: ZONE });
+    lab = await openNetworkLab({
+      zone: ZONE,
+      badCertificates: {
+        "expired.example.com": "expired",
+        "untrusted.example.com": "untrusted",
+        "other.example.com": "wrong-name",
+      },
+    });
   });
   afterAll(() => lab?.[Symbol.asyncDispose]());
   beforeEach(() => lab.reset());
@@ -70,6 +77,31 @@ describe.runIf(canOpenLab)("the network laboratory", () => {
     ]);
   });
 
+  test("shows certificates that no client takes, by the name that is asked for", async () => {
+    const names = ["api", "expired", "untrusted", "other"].map((name) => `${name}.example.com`);
+    await lab.setZone(Object.fromEntries(names.map((name) => [name, ["8.8.8.8"]])));
+    const script = `(async () => { const found = [];
+      for (const name of process.argv.slice(1)) found.push(await fetch("https://" + name).then((r) => r.status, (e) => e.cause.code));
+      console.log(JSON.stringify(found)); })();`;
+    expect(JSON.parse(await runNode(script, ...names))).toEqual([
+      ...[200, "CERT_HAS_EXPIRED", "UNABLE_TO_VERIFY_LEAF_SIGNATURE", "ERR_TLS_CERT_ALTNAME_INVALID"],
+    ]);
+  });
+
+  test("answers with bytes that are no response, or not at all", async () => {
+    await lab.setAnswers([
+      { for: { path: "/raw" }, raw: "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd" },
+      { for: { path: "/silent" }, silent: true },
+    ]);
+    const script = `(async () => {
+      const raw = await fetch("http://10.0.0.5/raw").then((r) => r.text(), (e) => e.cause.code);
+      const late = await fetch("http://10.0.0.5/silent", { signal: AbortSignal.timeout(200) }).catch((e) => e.name);
+      console.log(JSON.stringify([raw, late])); })();`;
+    expect(JSON.parse(await runNode(script))).toEqual([expect.stringMatching(/^(UND|HPE)_/), "TimeoutError"]);
+    const asked = (await lab.hits()).flatMap((hit) => (hit.kind === "http" ? [hit.target] : []));
+    expect(asked).toEqual(["/raw", "/silent"]);
+  });
+
   test("has names whose addresses change from question to question", async () => {
     const script = `const { promises } = require("node:dns");
       (async () => { const found = [];
@@ -98,7 +130,7 @@ describe.runIf(canOpenLab)("the network laboratory", () => {
   });
 
   test("ends with what was started in it", async () => {
-    const other = await openNetworkLab({ addresses: ["10.0.0.5"] });
+    const other = await openNetworkLab({ addresses: ["1.1.1.1"] });
     const child = other.start(["sleep", "600"]);
     const ended = once(child, "exit");
     expect(await other.hits()).toEqual([]);
@@ -111,7 +143,7 @@ describe.runIf(canOpenLab)("the network laboratory", () => {
   test("is not made in the network of whoever asks for it", () => {
     const keeper = join(import.meta.dirname, "../fakes/lab-keeper.ts");
     const outside = readlinkSync("/proc/self/ns/net");
-    const setting = { directory: "/nowhere", outside, addresses: [], ports: LAB_PORTS };
+    const setting = { directory: "/nowhere", outside, addresses: [], ports: LAB_PORTS, badCertificates: {} };
     const { status, stderr } = spawnSync(process.execPath, [keeper, JSON.stringify(setting)]);
     expect([status, String(stderr)]).toEqual([1, expect.stringContaining("has no network of its own")]);
   });

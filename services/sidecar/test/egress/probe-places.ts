@@ -42,6 +42,15 @@ const NETWORK = {
   ...{ iptables: false, ip6tables: false, "ip-forward": false, "ip-masq": false, "userland-proxy": false },
 };
 
+const readNamespace = (): string => process.getBuiltinModule("node:fs").readlinkSync("/proc/self/ns/net");
+
+/** Before anything is sent: the controls would reach the addresses themselves if they were anywhere else. */
+async function checkPlaces(lab: NetworkLab, inside: Hand, control: Hand): Promise<void> {
+  const [run, host] = [await inside.do(readNamespace), await control.do(readNamespace)];
+  if (host !== lab.namespace) throw new Error("a control is not in the laboratory");
+  if (run === readNamespace()) throw new Error("a run is in the test's own network");
+}
+
 /** A program in the laboratory needs no container to reach all of it. */
 export async function openLocalPlace(lab: NetworkLab): Promise<ProbePlace> {
   await using held = new AsyncDisposableStack();
@@ -59,7 +68,7 @@ export async function openLocalPlace(lab: NetworkLab): Promise<ProbePlace> {
   };
   const inside = start(join(import.meta.dirname, "local-run.ts"));
   const control = { hand: start("-e", HAND_SCRIPT), folder };
-  await inside.do(() => true); // the sandbox is there
+  await checkPlaces(lab, inside, control.hand);
   const [address, address6] = [LAB_ADDRESSES.containers[0], LAB_ADDRESSES.hosts6[0]];
   const isNeighbour = (hit: Hit): boolean => hit.address === address || hit.address === address6;
   const end = held.move();
@@ -88,6 +97,7 @@ export async function openDockerPlace(lab: NetworkLab): Promise<ProbePlace> {
     return { hand: control.hand(), folder: "/workspace" };
   };
   const controls = { host: await open("host"), network: await open("bridge") };
+  await checkPlaces(lab, run.hand, controls.host.hand);
   const neighbour = await openNeighbour((await open("bridge")).hand);
   const end = held.move();
   return {

@@ -33,10 +33,11 @@ const [names, sinks] = [new LabNames(tell), new LabSinks(tell)];
 const scoped = addresses.map((address) => (address.startsWith("fe80:") ? `${address}%${CABLE}` : address));
 await names.listen([...scoped, LAB_RESOLVER, ENGINE_RESOLVER], 53);
 await sinks.listenUnix();
-await sinks.listen(ports, scoped, {
-  cert: readFileSync(join(directory, "leaf.pem")),
-  key: readFileSync(join(directory, "leaf.key")),
-});
+const read = (name: string): Buffer => readFileSync(join(directory, name));
+const bad = Object.entries(setting.badCertificates).map(
+  ([name, what]) => [name, read(`${what}.pem`)] as const,
+);
+await sinks.listen(ports, scoped, { cert: read("leaf.pem"), key: read("leaf.key"), bad: new Map(bad) });
 await serveRelay(join(directory, "in.sock"));
 const base = { counts: readCounts() };
 

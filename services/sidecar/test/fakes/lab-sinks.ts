@@ -7,7 +7,7 @@ import { createServer, isIPv4, type Server, type Socket } from "node:net";
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
-import { TLSSocket } from "node:tls";
+import { createSecureContext, TLSSocket, type TlsOptions } from "node:tls";
 import { createGzip } from "node:zlib";
 import {
   CABLE,
@@ -23,8 +23,12 @@ const TEXT_CHARS = 4096;
 
 type Tell = (hit: Hit) => void;
 
-/** Certificate and key of the HTTPS sinks, PEM. */
-export type SinkCertificate = { readonly cert: Buffer; readonly key: Buffer };
+/** Certificate and key, PEM; and bad certificates for the same key, by the server name that is asked for. */
+export type SinkCertificates = {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  readonly bad: ReadonlyMap<string, Buffer>;
+};
 
 export class LabSinks {
   readonly #tell: Tell;
@@ -39,16 +43,17 @@ export class LabSinks {
   }
 
   /** TCP on all addresses, UDP on each of the given ones, and on groups and broadcasts. */
-  async listen(ports: LabPorts, addresses: readonly string[], certificate: SinkCertificate): Promise<void> {
+  async listen(ports: LabPorts, addresses: readonly string[], certificates: SinkCertificates): Promise<void> {
     const take = (request: IncomingMessage, response: ServerResponse): void =>
       void this.#take(request, response).catch(() => response.destroy());
     for (const port of ports.http) await this.#open(createHttpServer(take), port);
-    for (const port of ports.https) await this.#open(createHttpsServer(certificate, take), port);
+    for (const port of ports.https) await this.#open(createHttpsServer(toTls(certificates), take), port);
     for (const port of ports.tcp) await this.#open(createServer(), port);
     for (const port of ports.udp) {
-      await this.#openUdp("0.0.0.0", port);
-      await this.#openUdp("::", port);
       for (const address of addresses) await this.#openUdp(address, port);
+      const near = addresses.find(isIPv4);
+      await this.#openUdp("::", port, `::%${CABLE}`);
+      await this.#openUdp("0.0.0.0", port, near);
     }
   }
 
@@ -83,7 +88,8 @@ export class LabSinks {
     });
   }
 
-  async #openUdp(address: string, port: number): Promise<void> {
+  /** `near` names the interface by which groups are joined. */
+  async #openUdp(address: string, port: number, near?: string): Promise<void> {
     const isOld = isIPv4(address);
     const socket = createSocket({ type: isOld ? "udp4" : "udp6", reuseAddr: true, ipv6Only: !isOld });
     const isAll = address === "0.0.0.0" || address === "::";
@@ -93,30 +99,42 @@ export class LabSinks {
     });
     socket.bind(port, address);
     await once(socket, "listening");
-    if (!isAll) return;
+    if (near === undefined) return;
     for (const group of LAB_GROUPS.filter((name) => isIPv4(name) === isOld))
-      socket.addMembership(group, isOld ? "10.0.0.5" : `::%${CABLE}`);
+      socket.addMembership(group, near);
   }
 
   async #take(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const hit = toHttpHit(request, (await buffer(request)).toString("latin1"));
     this.#tell(hit);
-    const answer = this.#answers.findLast((one) => isFor(one, hit)) ?? {};
-    const fill = (text: string): string =>
-      text.replaceAll(/\{\{([\w-]+)\}\}/g, (_, name: string) => String(hit.headers[name] ?? ""));
-    const { method, target, headers, body } = hit;
-    const text = answer.echo
-      ? JSON.stringify({ method, target, headers, body })
-      : fill(answer.body ?? "a sink\n");
-    const more = Object.entries(answer.headers ?? {}).map(([name, value]) => [name, fill(value)]);
-    response.writeHead(answer.status ?? 200, {
-      ...(answer.gzip ? { "content-encoding": "gzip" } : {}),
-      ...Object.fromEntries(more),
-    });
-    const bytes = Readable.from(repeat(Buffer.from(text), answer.times ?? 1));
-    if (answer.gzip) await pipeline(bytes, createGzip(), response);
-    else await pipeline(bytes, response);
+    await answerWith(this.#answers.findLast((one) => isFor(one, hit)) ?? {}, hit, response);
   }
+}
+
+async function answerWith(answer: HttpAnswer, hit: HttpHit, response: ServerResponse): Promise<void> {
+  if (answer.silent) return;
+  const fill = (text: string): string =>
+    text.replaceAll(/\{\{([\w-]+)\}\}/g, (_, name: string) => String(hit.headers[name] ?? ""));
+  if (answer.raw !== undefined) return void response.socket?.end(fill(answer.raw), "latin1");
+  const { method, target, headers, body } = hit;
+  const text = answer.echo
+    ? JSON.stringify({ method, target, headers, body })
+    : fill(answer.body ?? "a sink\n");
+  const more = Object.entries(answer.headers ?? {}).map(([name, value]) => [name, fill(value)]);
+  response.writeHead(answer.status ?? 200, {
+    ...(answer.gzip ? { "content-encoding": "gzip" } : {}),
+    ...Object.fromEntries(more),
+  });
+  const bytes = Readable.from(repeat(Buffer.from(text), answer.times ?? 1));
+  if (answer.gzip) await pipeline(bytes, createGzip(), response);
+  else await pipeline(bytes, response);
+}
+
+/** Chooses the certificate by the name that the client asks for. */
+function toTls({ cert, key, bad }: SinkCertificates): TlsOptions {
+  const SNICallback: TlsOptions["SNICallback"] = (name, done) =>
+    done(null, createSecureContext({ cert: bad.get(name) ?? cert, key }));
+  return { cert, key, SNICallback };
 }
 
 function* repeat(bytes: Buffer, times: number): Generator<Buffer> {

@@ -81,7 +81,14 @@ export type HttpAnswer = {
   /** The body is the request itself, as JSON: method, target, headers, body. */
   readonly echo?: boolean;
   readonly gzip?: boolean;
+  /** These bytes (latin1) instead of a response; then the connection is closed. */
+  readonly raw?: string;
+  /** Never answers. */
+  readonly silent?: boolean;
 };
+
+/** What is wrong with the certificate that a server shows. */
+export type BadCertificate = "expired" | "untrusted" | "wrong-name";
 
 type Where = {
   /** The laboratory's address that was asked; `*` for what came to a group or to all. */
@@ -126,6 +133,8 @@ export type KeeperSetting = {
   readonly outside: string;
   readonly addresses: readonly string[];
   readonly ports: LabPorts;
+  /** By the server name that is asked for. */
+  readonly badCertificates: Readonly<Record<string, BadCertificate>>;
 };
 
 export type KeeperOrder =

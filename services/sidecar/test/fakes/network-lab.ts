@@ -11,6 +11,7 @@ import { writeCertificates } from "./lab-certificates.ts";
 import { joinSockets, openRelayed, serveRelay } from "./lab-relay.ts";
 import {
   ALL_LAB_ADDRESSES,
+  type BadCertificate,
   type Hit,
   type HttpAnswer,
   type KeeperOrder,
@@ -32,6 +33,8 @@ export type LabOptions = {
   readonly zone?: Zone;
   /** What the HTTPS sinks' certificate holds besides the zone's names and all addresses. */
   readonly certificateNames?: readonly string[];
+  /** Server names for which the HTTPS sinks show a certificate that no client should take. */
+  readonly badCertificates?: Readonly<Record<string, BadCertificate>>;
 };
 
 type StartOptions = { readonly env?: Readonly<Record<string, string>>; readonly stdin?: string };
@@ -39,7 +42,16 @@ type StartOptions = { readonly env?: Readonly<Record<string, string>>; readonly 
 /** Only root may make namespaces with a network that works as the sinks need it. */
 export const canOpenLab = process.getuid?.() === 0;
 
-/** Throws where the namespaces cannot be had, or would have a way out. */
+/**
+ * For example, a name whose second answer differs, and a service that asks it:
+ *
+ *     await using lab = await openNetworkLab({ zone: { "a.example": { turns: [["8.8.8.8"], ["10.0.0.5"]] } } });
+ *     await using service = await lab.startService({ PILLION_LOG_LEVEL: "debug" });
+ *     await runToEnd(service, …);
+ *     expect((await lab.hits()).filter(({ address }) => address === "10.0.0.5")).toEqual([]);
+ *
+ * Throws where the namespaces cannot be had, or would have a way out.
+ */
 export async function openNetworkLab(options: LabOptions = {}): Promise<NetworkLab> {
   const directory = mkdtempSync(join(tmpdir(), "pillion-lab-"));
   chmodSync(directory, 0o755);
@@ -49,7 +61,8 @@ export async function openNetworkLab(options: LabOptions = {}): Promise<NetworkL
   writeCertificates(directory, [...names, ...addresses, "127.0.0.1", "::1"]);
   const outside = readlinkSync("/proc/self/ns/net");
   const ports = { ...LAB_PORTS, ...options.ports };
-  const lab = new NetworkLab({ directory, outside, addresses, ports });
+  const { badCertificates = {} } = options;
+  const lab = new NetworkLab({ directory, outside, addresses, ports, badCertificates });
   try {
     await lab.begin();
     await lab.setZone(zone);
