@@ -5,7 +5,7 @@ import { readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { AGENT_IMAGE, readEngineHost } from "../behaviours/open-places.ts";
-import { ALL_LAB_ADDRESSES, LAB_PORTS } from "../fakes/lab-words.ts";
+import { ALL_LAB_ADDRESSES, LAB_OWN_ADDRESSES, LAB_PORTS } from "../fakes/lab-words.ts";
 import { getJson, runToEnd } from "../fakes/live-service.ts";
 import { canOpenLab, type NetworkLab, openNetworkLab } from "../fakes/network-lab.ts";
 import { openScriptedModel } from "../fakes/scripted-model.ts";
@@ -129,6 +129,27 @@ describe.runIf(canOpenLab)("the network laboratory", () => {
     expect(await lab.hits()).toEqual([]);
   });
 
+  test("may have its addresses apart, where none of them is a program's own", async () => {
+    await using apart = await openNetworkLab({ apart: true });
+    const script = `const { connect } = require("node:net");
+      const { networkInterfaces } = require("node:os");
+      for (const host of process.argv.slice(1)) connect(2375, host.startsWith("fe80:") ? host + "%lab0" : host).end("hello");
+      console.log(JSON.stringify(Object.values(networkInterfaces()).flat().map(({ address }) => address)));`;
+    const all = [...ALL_LAB_ADDRESSES, ...LAB_OWN_ADDRESSES, "127.0.0.1", "::1"];
+    const { stdout } = await apart.run([process.execPath, "-e", script, ...all]);
+    const own: string[] = JSON.parse(stdout);
+    expect(own.filter((address) => ALL_LAB_ADDRESSES.includes(address))).toEqual([]);
+    expect(LAB_OWN_ADDRESSES.filter((address) => !own.includes(address))).toEqual([]);
+    const toHits = async () =>
+      (await apart.hits()).filter((hit) => hit.kind === "tcp" && hit.text === "hello");
+    await expect
+      .poll(async () => (await toHits()).map(({ address }) => address.split("%")[0]).sort())
+      .toEqual([...all].sort());
+    const beyond = ["ip", "route", "get", "198.51.100.77"];
+    expect((await apart.run(beyond)).stderr).toContain("Network is unreachable");
+    expect((await apart.run([...beyond.slice(0, -1), "198.51.100.1"])).code).toBe(0); // the control
+  });
+
   test("ends with what was started in it", async () => {
     const other = await openNetworkLab({ addresses: ["1.1.1.1"] });
     const child = other.start(["sleep", "600"]);
@@ -143,7 +164,14 @@ describe.runIf(canOpenLab)("the network laboratory", () => {
   test("is not made in the network of whoever asks for it", () => {
     const keeper = join(import.meta.dirname, "../fakes/lab-keeper.ts");
     const outside = readlinkSync("/proc/self/ns/net");
-    const setting = { directory: "/nowhere", outside, addresses: [], ports: LAB_PORTS, badCertificates: {} };
+    const setting = {
+      directory: "/nowhere",
+      outside,
+      addresses: [],
+      ports: LAB_PORTS,
+      badCertificates: {},
+      part: { name: "all" },
+    };
     const { status, stderr } = spawnSync(process.execPath, [keeper, JSON.stringify(setting)]);
     expect([status, String(stderr)]).toEqual([1, expect.stringContaining("has no network of its own")]);
   });

@@ -2,15 +2,15 @@
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync, readlinkSync, writeFileSync } from "node:fs";
-import { createServer, isIPv6 } from "node:net";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { isLinkLocal, layCables } from "./lab-cables.ts";
 import { LabNames } from "./lab-names.ts";
 import { joinSockets, openRelayed, serveRelay } from "./lab-relay.ts";
 import { LabSinks } from "./lab-sinks.ts";
 import {
   CABLE,
-  CABLE_END,
   ENGINE_RESOLVER,
   type Hit,
   type KeeperOrder,
@@ -24,13 +24,17 @@ const { directory, addresses, ports } = setting;
 if (readlinkSync("/proc/self/ns/net") === setting.outside)
   throw new Error("the laboratory has no network of its own");
 
-layCables();
-bindFiles();
+layCables(setting);
+if (setting.part.name !== "house") bindFiles(); // it shares the street's files
 
+const outside = join(directory, "out.sock");
 const hits: Hit[] = [];
 const tell = (hit: Hit): void => void hits.push(hit);
-const [names, sinks] = [new LabNames(tell), new LabSinks(tell)];
-const scoped = addresses.map((address) => (address.startsWith("fe80:") ? `${address}%${CABLE}` : address));
+const [names, sinks] = [
+  new LabNames(tell),
+  new LabSinks(tell, (port) => openRelayed(outside, "127.0.0.1", port)),
+];
+const scoped = addresses.map((address) => (isLinkLocal(address) ? `${address}%${CABLE}` : address));
 await names.listen([...scoped, LAB_RESOLVER, ENGINE_RESOLVER], 53);
 await sinks.listenUnix();
 const read = (name: string): Buffer => readFileSync(join(directory, name));
@@ -38,7 +42,7 @@ const bad = Object.entries(setting.badCertificates).map(
   ([name, what]) => [name, read(`${what}.pem`)] as const,
 );
 await sinks.listen(ports, scoped, { cert: read("leaf.pem"), key: read("leaf.key"), bad: new Map(bad) });
-await serveRelay(join(directory, "in.sock"));
+if (setting.part.name !== "street") await serveRelay(join(directory, "in.sock"));
 const base = { counts: readCounts() };
 
 const lines = createInterface({ input: process.stdin });
@@ -64,32 +68,6 @@ async function obey(order: KeeperOrder): Promise<unknown> {
   return undefined;
 }
 
-/** A pair of virtual Ethernet ends, as not every kernel has dummies. There is no route to anywhere else. */
-function layCables(): void {
-  const commands = [
-    "link set lo up",
-    `link add ${CABLE} type veth peer name ${CABLE_END}`,
-    ...[CABLE, CABLE_END].map((name) => `link set ${name} up`),
-    ...addresses.map(toAddressCommand),
-    ...["255.255.255.255/32", "224.0.0.0/4"].map((range) => `route add ${range} dev ${CABLE}`),
-  ];
-  execFileSync("ip", ["-batch", "-"], { input: commands.join("\n") });
-  writeFileSync("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"); // anybody may ask for an echo, as in a container
-  const ways = ["-4", "-6"].map((family) =>
-    execFileSync("ip", [family, "route", "show", "default"], { encoding: "utf8" }),
-  );
-  if (ways.join("").trim() !== "") throw new Error("the laboratory has a way out");
-}
-
-/** One host address has a network of 256, for its broadcasts. */
-function toAddressCommand(address: string): string {
-  if (address.startsWith("fe80:")) return `addr add ${address}/64 dev ${CABLE} nodad`;
-  if (isIPv6(address)) return `addr add ${address}/128 dev ${CABLE} nodad`;
-  return address === "10.0.0.5"
-    ? `addr add ${address}/24 broadcast 10.0.0.255 dev ${CABLE}`
-    : `addr add ${address}/32 dev ${CABLE}`;
-}
-
 function bindFiles(): void {
   const files = {
     "resolv.conf": `nameserver ${LAB_RESOLVER}\noptions timeout:1 attempts:1\n`,
@@ -105,7 +83,7 @@ function bindFiles(): void {
 /** What listens on the test's loopback answers on the laboratory's too, by the same port. */
 async function lend(port: number): Promise<void> {
   const server = createServer({ allowHalfOpen: true }, (socket) =>
-    joinSockets(socket, openRelayed(join(directory, "out.sock"), "127.0.0.1", port)),
+    joinSockets(socket, openRelayed(outside, "127.0.0.1", port)),
   );
   server.listen({ host: "127.0.0.1", port });
   await once(server, "listening");

@@ -1,7 +1,12 @@
 /** A laboratory's sinks: they take TCP, UDP, HTTP and HTTPS, tell every hit, and answer HTTP as a test has scripted it. */
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
+import {
+  request as ask,
+  createServer as createHttpServer,
+  type IncomingMessage,
+  type ServerResponse,
+} from "node:http";
 import { createServer as createHttpsServer } from "node:https";
 import { createServer, isIPv4, type Server, type Socket } from "node:net";
 import { Readable } from "node:stream";
@@ -32,10 +37,13 @@ export type SinkCertificates = {
 
 export class LabSinks {
   readonly #tell: Tell;
+  readonly #openOutside: (port: number) => Socket;
   #answers: readonly HttpAnswer[] = [];
 
-  constructor(tell: Tell) {
+  /** `openOutside` leads to a port of the test's own loopback. */
+  constructor(tell: Tell, openOutside: (port: number) => Socket) {
     this.#tell = tell;
+    this.#openOutside = openOutside;
   }
 
   setAnswers(answers: readonly HttpAnswer[]): void {
@@ -107,7 +115,16 @@ export class LabSinks {
   async #take(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const hit = toHttpHit(request, (await buffer(request)).toString("latin1"));
     this.#tell(hit);
-    await answerWith(this.#answers.findLast((one) => isFor(one, hit)) ?? {}, hit, response);
+    const answer = this.#answers.findLast((one) => isFor(one, hit)) ?? {};
+    if (answer.forward === undefined) return answerWith(answer, hit, response);
+    const socket = this.#openOutside(answer.forward);
+    const { method, target, headers, body } = hit;
+    const asked = ask({ createConnection: () => socket, method, path: target, headers });
+    asked.end(Buffer.from(body, "latin1"));
+    const [reply]: IncomingMessage[] = await once(asked, "response");
+    if (reply === undefined) return;
+    response.writeHead(reply.statusCode ?? 502, reply.headers);
+    await pipeline(reply, response);
   }
 }
 

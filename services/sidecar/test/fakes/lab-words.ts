@@ -1,4 +1,5 @@
 /** What a network laboratory and its test tell each other: addresses, ports, names, scripted answers, hits. */
+import type { IncomingHttpHeaders } from "node:http";
 
 /** Names of the two ends of the laboratory's cable; all addresses are on the first. */
 export const [CABLE, CABLE_END] = ["lab0", "lab1"];
@@ -25,6 +26,9 @@ export const LAB_ADDRESSES = {
 } as const;
 
 export const ALL_LAB_ADDRESSES: readonly string[] = Object.values(LAB_ADDRESSES).flat();
+
+/** What programs have themselves in a laboratory whose sinks stand apart: a private address, a public one, one of IPv6. */
+export const LAB_OWN_ADDRESSES: readonly string[] = ["10.77.0.2", "93.184.215.15", "fd77::2"];
 
 /** The resolver that the laboratory's resolv.conf names; it answers on every other address too. */
 export const LAB_RESOLVER = "127.0.0.53";
@@ -83,6 +87,8 @@ export type HttpAnswer = {
   readonly gzip?: boolean;
   /** These bytes (latin1) instead of a response; then the connection is closed. */
   readonly raw?: string;
+  /** What the test's own server at this port of its loopback answers, as it comes. */
+  readonly forward?: number;
   /** Never answers. */
   readonly silent?: boolean;
 };
@@ -115,7 +121,7 @@ export type Hit = Where &
         readonly serverName: string | undefined;
         readonly method: string;
         readonly target: string;
-        readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
+        readonly headers: IncomingHttpHeaders;
         readonly body: string;
       }
   );
@@ -135,6 +141,10 @@ export type KeeperSetting = {
   readonly ports: LabPorts;
   /** By the server name that is asked for. */
   readonly badCertificates: Readonly<Record<string, BadCertificate>>;
+  /** All in one namespace; or the street with all addresses, and the house with programs, from which a cable leads there. */
+  readonly part:
+    | { readonly name: "all" | "street" }
+    | { readonly name: "house"; readonly street: number; readonly far: readonly string[] };
 };
 
 export type KeeperOrder =

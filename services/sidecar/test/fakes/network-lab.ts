@@ -5,9 +5,9 @@ import { chmodSync, mkdtempSync, readlinkSync, rmSync } from "node:fs";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { writeCertificates } from "./lab-certificates.ts";
+import { LabProcess } from "./lab-process.ts";
 import { joinSockets, openRelayed, serveRelay } from "./lab-relay.ts";
 import {
   ALL_LAB_ADDRESSES,
@@ -16,14 +16,13 @@ import {
   type HttpAnswer,
   type KeeperOrder,
   type KeeperSetting,
+  LAB_OWN_ADDRESSES,
   LAB_PORTS,
   type LabPorts,
   type PacketCounts,
   type Zone,
 } from "./lab-words.ts";
 import { COMMAND, type LiveService, openLiveService, type ProgramEnd } from "./live-service.ts";
-
-const START_MS = 20_000;
 
 export type LabOptions = {
   /** Addresses of the laboratory; one example of each kind unless told otherwise. */
@@ -35,6 +34,11 @@ export type LabOptions = {
   readonly certificateNames?: readonly string[];
   /** Server names for which the HTTPS sinks show a certificate that no client should take. */
   readonly badCertificates?: Readonly<Record<string, BadCertificate>>;
+  /**
+   * All those addresses lie at the other end of a cable, as they would for a real service, and are not the machine's own:
+   * those are then LAB_OWN_ADDRESSES and loopback, with sinks too. Otherwise everything is in one network.
+   */
+  readonly apart?: boolean;
 };
 
 type StartOptions = { readonly env?: Readonly<Record<string, string>>; readonly stdin?: string };
@@ -45,7 +49,9 @@ export const canOpenLab = process.getuid?.() === 0;
 /**
  * For example, a name whose second answer differs, and a service that asks it:
  *
- *     await using lab = await openNetworkLab({ zone: { "a.example": { turns: [["8.8.8.8"], ["10.0.0.5"]] } } });
+ *     await using lab = await openNetworkLab({ apart: true, zone: {
+ *       "a.example": { turns: [["8.8.8.8"], ["10.0.0.5"]] },
+ *     } });
  *     await using service = await lab.startService({ PILLION_LOG_LEVEL: "debug" });
  *     await runToEnd(service, …);
  *     expect((await lab.hits()).filter(({ address }) => address === "10.0.0.5")).toEqual([]);
@@ -58,13 +64,14 @@ export async function openNetworkLab(options: LabOptions = {}): Promise<NetworkL
   const addresses = options.addresses ?? ALL_LAB_ADDRESSES;
   const zone = options.zone ?? {};
   const names = [...Object.keys(zone), ...(options.certificateNames ?? []), "localhost"];
-  writeCertificates(directory, [...names, ...addresses, "127.0.0.1", "::1"]);
-  const outside = readlinkSync("/proc/self/ns/net");
-  const ports = { ...LAB_PORTS, ...options.ports };
-  const { badCertificates = {} } = options;
-  const lab = new NetworkLab({ directory, outside, addresses, ports, badCertificates });
+  writeCertificates(directory, [...names, ...addresses, ...LAB_OWN_ADDRESSES, "127.0.0.1", "::1"]);
+  const setting = {
+    ...{ directory, addresses, outside: readlinkSync("/proc/self/ns/net") },
+    ...{ ports: { ...LAB_PORTS, ...options.ports }, badCertificates: options.badCertificates ?? {} },
+  };
+  const lab = new NetworkLab(directory);
   try {
-    await lab.begin();
+    await lab.begin(setting, options.apart ?? false);
     await lab.setZone(zone);
     return lab;
   } catch (error) {
@@ -76,38 +83,45 @@ export async function openNetworkLab(options: LabOptions = {}): Promise<NetworkL
 export class NetworkLab implements AsyncDisposable {
   /** PEM file of the authority of all HTTPS sinks, for NODE_EXTRA_CA_CERTS. */
   readonly caFile: string;
-  readonly addresses: readonly string[];
   readonly #directory: string;
-  readonly #keeper: ChildProcess;
-  readonly #begun: Promise<unknown>;
+  /** The last one's network is where programs run. */
+  readonly #keepers: LabProcess[] = [];
   readonly #servers: Server[] = [];
   readonly #lent = new Set<number>();
   readonly #started = new Set<ChildProcess>();
-  readonly #waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
-  #count = 0;
-  #complaints = "";
 
-  constructor(setting: KeeperSetting) {
-    this.#directory = setting.directory;
-    this.addresses = setting.addresses;
-    this.caFile = join(setting.directory, "ca.pem");
-    const keeper = join(import.meta.dirname, "lab-keeper.ts");
-    const args = ["--net", "--mount", "--", process.execPath, keeper, JSON.stringify(setting)];
-    const child = spawn("unshare", args, { stdio: ["pipe", "pipe", "pipe"] });
-    this.#keeper = child;
-    child.stdin.on("error", () => undefined); // its end is told by its close
-    child.stderr.setEncoding("utf8").on("data", (said: string) => (this.#complaints += said));
-    createInterface({ input: child.stdout }).on("line", (line) => this.#hear(line));
-    this.#begun = new Promise((resolve, reject) => this.#waiting.set(0, { resolve, reject }));
-    child.once("error", (error) => this.#fail(error));
-    child.once("close", () => this.#fail(this.#toEnd()));
+  constructor(directory: string) {
+    this.#directory = directory;
+    this.caFile = join(directory, "ca.pem");
   }
 
   /** Resolves when all sinks listen. */
-  async begin(): Promise<void> {
-    const late = setTimeout(() => this.#keeper.kill("SIGKILL"), START_MS);
-    await this.#begun.finally(() => clearTimeout(late));
+  async begin(setting: Omit<KeeperSetting, "part">, isApart: boolean): Promise<void> {
     this.#servers.push(await serveRelay(join(this.#directory, "out.sock")));
+    const street = await this.#keep(["unshare", "--net", "--mount", "--"], {
+      ...setting,
+      part: { name: isApart ? "street" : "all" },
+    });
+    if (!isApart) return;
+    const prefix = [
+      "nsenter",
+      "--target",
+      String(street.pid),
+      "--mount",
+      "--",
+      "unshare",
+      "--net",
+      "--",
+    ] as const;
+    const part = { name: "house", street: street.pid, far: setting.addresses } as const;
+    await this.#keep(prefix, { ...setting, addresses: LAB_OWN_ADDRESSES, part });
+  }
+
+  async #keep(prefix: readonly [string, ...string[]], setting: KeeperSetting): Promise<LabProcess> {
+    const keeper = new LabProcess(prefix, setting);
+    this.#keepers.push(keeper);
+    await keeper.begin();
+    return keeper;
   }
 
   /** What to write before a program and its arguments, so that it runs in the laboratory. Its directory is then `/`. */
@@ -115,10 +129,15 @@ export class NetworkLab implements AsyncDisposable {
     return ["nsenter", "--target", String(this.pid), "--net", "--mount", "--"];
   }
 
-  /** Of the process that keeps the namespaces. */
+  /** Of the process that keeps the namespaces in which programs run. Throws when the laboratory has ended. */
   get pid(): number {
-    if (this.#keeper.pid === undefined || this.#hasEnded) throw this.#toEnd();
-    return this.#keeper.pid;
+    return this.#house.pid;
+  }
+
+  get #house(): LabProcess {
+    const keeper = this.#keepers.at(-1);
+    if (keeper === undefined) throw new Error("the laboratory has not begun");
+    return keeper;
   }
 
   /** `net:[number]`, to compare with what a process tells of its own. */
@@ -177,76 +196,46 @@ export class NetworkLab implements AsyncDisposable {
   async lend(port: number): Promise<void> {
     if (this.#lent.has(port)) return;
     this.#lent.add(port);
-    await this.#ask({ do: "lend", port });
+    await this.#house.ask({ do: "lend", port });
   }
 
-  /** All that reached a sink since the last reset, in order. */
+  /** All that reached a sink since the last reset, in order; where sinks stand apart, first what left. */
   async hits(): Promise<Hit[]> {
-    return (await this.#ask({ do: "hits" })) as Hit[]; // the keeper's own type
+    const all = await this.#askAll({ do: "hits" });
+    return (all as Hit[][]).flat(); // the keepers' own type
   }
 
   /** What the kernel counted inside since the last reset, whatever the port. Answers and the relay's own count too. */
   async packets(): Promise<PacketCounts> {
-    return (await this.#ask({ do: "packets" })) as PacketCounts; // the keeper's own type
+    const all = (await this.#askAll({ do: "packets" })) as PacketCounts[]; // the keepers' own type
+    const add = (name: keyof PacketCounts): number => all.reduce((sum, counts) => sum + counts[name], 0);
+    return { tcpSegments: add("tcpSegments"), udpDatagrams: add("udpDatagrams"), pings: add("pings") };
   }
 
   /** Forgets all hits; zone and answers stay. */
   async reset(): Promise<void> {
-    await this.#ask({ do: "reset" });
+    await this.#askAll({ do: "reset" });
   }
 
   /** Replaces all names; turns begin anew. */
   async setZone(zone: Zone): Promise<void> {
-    await this.#ask({ do: "zone", zone });
+    await this.#askAll({ do: "zone", zone });
   }
 
   /** Replaces how HTTP sinks answer. */
   async setAnswers(answers: readonly HttpAnswer[]): Promise<void> {
-    await this.#ask({ do: "answers", answers });
+    await this.#askAll({ do: "answers", answers });
   }
 
   /** Ends what `start` and `run` began. The namespaces end with the last process in them. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const child of this.#started) child.kill("SIGKILL");
     for (const server of this.#servers) server.close();
-    if (!this.#hasEnded) {
-      const ended = once(this.#keeper, "close");
-      this.#keeper.stdin?.end();
-      const late = setTimeout(() => this.#keeper.kill("SIGKILL"), START_MS);
-      await ended;
-      clearTimeout(late);
-    }
+    for (const keeper of this.#keepers.toReversed()) await keeper[Symbol.asyncDispose]();
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  async #ask(order: KeeperOrder): Promise<unknown> {
-    if (this.#hasEnded) throw this.#toEnd();
-    this.#count += 1;
-    const id = this.#count;
-    return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
-      this.#keeper.stdin?.write(`${JSON.stringify({ id, order })}\n`);
-    });
-  }
-
-  get #hasEnded(): boolean {
-    return this.#keeper.exitCode !== null || this.#keeper.signalCode !== null;
-  }
-
-  #toEnd(): Error {
-    return new Error(`the laboratory has ended:\n${this.#complaints}`);
-  }
-
-  #hear(line: string): void {
-    const { id, value, error } = JSON.parse(line);
-    const waiting = this.#waiting.get(id);
-    this.#waiting.delete(id);
-    if (error === undefined) waiting?.resolve(value);
-    else waiting?.reject(new Error(`in the laboratory: ${error}`));
-  }
-
-  #fail(error: Error): void {
-    for (const { reject } of this.#waiting.values()) reject(error);
-    this.#waiting.clear();
+  #askAll(order: KeeperOrder): Promise<unknown[]> {
+    return Promise.all(this.#keepers.map((keeper) => keeper.ask(order)));
   }
 }
