@@ -48,9 +48,10 @@ export async function routeRequest(
     credential,
     identity,
   });
-  const hasBody =
-    request.headers["content-length"] !== undefined || request.headers["transfer-encoding"] !== undefined;
-  const body = hasBody ? request : Buffer.alloc(0);
+  const { "content-length": length, "transfer-encoding": coding } = request.headers;
+  const body = length !== undefined || coding !== undefined ? request : null;
+  // Node frames no body of a GET by itself: its bytes would be read as the next request.
+  if (coding !== undefined) headers["transfer-encoding"] = "chunked";
   const outgoing = {
     destination,
     privateAllowed: false,

@@ -31,7 +31,8 @@ export type Outgoing = {
   /** Path and query as the client wrote them. */
   readonly target: string;
   readonly headers: OutgoingHttpHeaders;
-  readonly body: Buffer | IncomingMessage;
+  /** Null: it has none. */
+  readonly body: Buffer | IncomingMessage | null;
 };
 
 export type Watch = {
@@ -99,7 +100,7 @@ type End = (failure: Failure | null) => void;
 function sendBody(
   lease: Lease,
   entry: EgressEntry,
-  body: Buffer | IncomingMessage,
+  body: Buffer | IncomingMessage | null,
   request: ClientRequest,
   end: End,
 ): void {
@@ -107,6 +108,7 @@ function sendBody(
     entry.bytesSent += bytes.length;
     return lease.countBytes(bytes.length);
   });
+  if (body === null) return void request.end();
   const source = Buffer.isBuffer(body) ? Readable.from([body]) : body;
   pipeline([source, counter, request], (error) => {
     // A server may answer before it has read everything, and close: its answer counts.

@@ -1,5 +1,6 @@
 /** What the broker grants one run: a placeholder inside, real credentials outside, and what may be reached. Gone when it ends. */
 import { randomBytes, timingSafeEqual } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import type { IncomingHttpHeaders } from "node:http";
 import type { Credential } from "#contract/agent";
 import type { ModelApi } from "#contract/extension";
@@ -77,6 +78,7 @@ export class Lease {
   constructor(request: LeaseRequest, parts: LeaseParts) {
     this.request = request;
     this.ended = this.#end.signal;
+    setMaxListeners(0, this.ended); // every connection and request waits for it
     this.dialer = parts.dialer;
     this.audit = new EgressAudit(request.tell);
     const { tokens, costUsd } = request.limits;

@@ -65,17 +65,20 @@ class CheckedAgent extends HttpAgent {
     const { destination, privateAllowed } = outward;
     const { socket, address } = await this.#dialer.dial(destination, { signal: this.#ended, privateAllowed });
     socket.setNoDelay(true);
-    const ready = destination.scheme === "https" ? await secure(socket, destination.host) : socket;
+    const ready =
+      destination.scheme === "https" ? await secure(socket, destination.host, this.#ended) : socket;
     this.addresses.set(ready, address);
     return ready;
   }
 }
 
 /** Verifies the server's certificate for the name that was asked for. */
-async function secure(socket: Socket, host: string): Promise<Socket> {
+async function secure(socket: Socket, host: string, ended: AbortSignal): Promise<Socket> {
   const { promise, resolve, reject } = Promise.withResolvers<Socket>();
   const name = isIP(host) === 0 ? { servername: host } : {};
   const tls = connectTls({ socket, host, ...name, ALPNProtocols: ["http/1.1"] });
+  const onEnd = (): void => void tls.destroy();
+  ended.addEventListener("abort", onEnd, { once: true });
   const late = setTimeout(() => tls.destroy(new DialError("timed_out", "no TLS in time")), HANDSHAKE_MS);
   tls.once("secureConnect", () => resolve(tls));
   tls.once("error", reject);
@@ -86,6 +89,7 @@ async function secure(socket: Socket, host: string): Promise<Socket> {
     tls.destroy();
     throw error;
   } finally {
+    ended.removeEventListener("abort", onEnd);
     clearTimeout(late); // the listener for errors stays: until a request has the socket, nobody else listens
   }
 }

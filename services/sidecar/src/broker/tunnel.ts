@@ -34,8 +34,12 @@ export async function openTunnel(
   try {
     const { socket, address } = await lease.dialer.dial(destination, { signal: lease.ended });
     socket.on("error", () => undefined);
-    client.once("close", () => socket.destroy());
     entry.address = address;
+    if (client.destroyed) {
+      socket.destroy();
+      return void (await entry.end("cut"));
+    }
+    client.once("close", () => socket.destroy());
     await carry(lease, entry, { client, server: socket, head, host: destination.host });
   } catch (error) {
     const code = error instanceof DialError ? error.code : "unreachable";
@@ -81,6 +85,7 @@ async function carry(lease: Lease, entry: EgressEntry, { client, server, head, h
   client.write("HTTP/1.1 200 Connection established\r\n\r\n");
   const { hello, found } = await readHello(client, head);
   entry.serverName = found.kind === "named" ? found.name : null;
+  if (client.destroyed) return void (await entry.end("cut"));
   if (found.kind !== "named" || found.name !== host) {
     client.destroy();
     server.destroy();
