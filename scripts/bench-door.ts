@@ -34,7 +34,7 @@ guard, pipe, broker, and the journal's line for each request. The servers are th
 const PROBE = join(PROJECT, "scripts/bench-door-probe.ts");
 const CALLS = 100;
 const STREAMS = 20;
-const MEGABYTES = 64;
+const MEGABYTES = 32;
 const SECRET = "bench-secret-0123456789abcdef";
 
 type Case = "local floor" | "docker floor" | "local" | "docker" | "local plain" | "docker plain";
