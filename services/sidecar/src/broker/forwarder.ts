@@ -6,7 +6,7 @@ import {
   type ServerResponse,
   request as send,
 } from "node:http";
-import { type Duplex, pipeline, Readable, Transform } from "node:stream";
+import { type Duplex, pipeline, Transform } from "node:stream";
 import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from "node:zlib";
 import type { EgressFailure } from "#contract/egress";
 import type { Destination } from "./destination.ts";
@@ -104,13 +104,13 @@ function sendBody(
   request: ClientRequest,
   end: End,
 ): void {
-  const counter = toCounter((bytes) => {
+  const count = (bytes: Buffer): boolean => {
     entry.bytesSent += bytes.length;
     return lease.countBytes(bytes.length);
-  });
+  };
   if (body === null) return void request.end();
-  const source = Buffer.isBuffer(body) ? Readable.from([body]) : body;
-  pipeline([source, counter, request], (error) => {
+  if (Buffer.isBuffer(body)) return count(body) ? void request.end(body) : end("too_large");
+  pipeline([body, toCounter(count), request], (error) => {
     // A server may answer before it has read everything, and close: its answer counts.
     if (error instanceof TooMuch) end("too_large");
   });
