@@ -128,8 +128,10 @@ export function judgeShape(request: IncomingMessage): Denied | undefined {
   return undefined;
 }
 
+/** Of a base URL the door is the server itself: clients such as git send a password only to one that asks with 401. */
 function judgeProof(lease: Lease, request: IncomingMessage): Denied | undefined {
-  return lease.isShownBy(request.headers) ? undefined : NO_PROOF;
+  if (lease.isShownBy(request.headers)) return undefined;
+  return request.url?.startsWith(BASE_URL_PREFIX) ? { ...NO_PROOF, status: 401 } : NO_PROOF;
 }
 
 export const NO_PROOF: Denied = {

@@ -37,6 +37,7 @@ export function refuse(response: ServerResponse, refusal: Refusal, allowed: read
     "content-length": Buffer.byteLength(body),
     "pillion-refused": refusal.code,
     ...(refusal.status === 407 ? { "proxy-authenticate": 'Basic realm="pillion"' } : {}),
+    ...(refusal.status === 401 ? { "www-authenticate": 'Basic realm="pillion"' } : {}),
     connection: "close",
   });
   response.end(body);
