@@ -277,7 +277,8 @@ export const SettingTable = z.object({
     .optional()
     .register(metas, {
       ...secret,
-      description: "Credentials for every run, as a JSON array of `{host, header, value}`.",
+      description:
+        "Credentials that the service holds, as a JSON array of `{name, host, header, value}`: one for a model's host is used by itself, others where a request names them.",
     }),
   configDir: absolutePath().register(metas, {
     kind: "path",
