@@ -59,6 +59,7 @@ export class Budget {
   #costUsd = 0;
   #calls = 0;
   #refusedFor: LimitName | null = null;
+  #cutFor: LimitName | null = null;
 
   /**
    * `defaultMaxTokens` caps a call that names no cap of its own. Throws a RangeError for a limit of cost without a price:
@@ -83,23 +84,28 @@ export class Budget {
     }
     const reserves = [...this.#reserves];
     if (this.#findShort(demand, least, reserves) !== null) return "reserved";
-    const left = Math.min(...this.#leftOutputs(demand, reserves).map(([, output]) => output));
-    const cap = Math.min(readAskedCap(call) ?? this.#defaultMaxTokens * countChoices(call), left);
-    return this.#toAdmission(capCall(api, call, cap), cap, demand);
+    const [tightest, left] = this.#leftOutputs(demand, reserves).toSorted(([, a], [, b]) => a - b)[0] ?? [];
+    const asked = readAskedCap(call) ?? this.#defaultMaxTokens * countChoices(call);
+    const cap = Math.min(asked, left ?? asked);
+    const wholeCap = cap - (cap % countChoices(call));
+    const onOutput = (output: number): void => {
+      if (cap < asked && output >= wholeCap) this.#cutFor ??= tightest ?? null;
+    };
+    return this.#toAdmission(capCall(api, call, cap), cap, demand, onOutput);
   }
 
   get used(): UsedUsage {
     return { ...this.#tokens, costUsd: this.#price === null ? null : this.#costUsd, calls: this.#calls };
   }
 
-  /** True when what was used has reached a limit. */
+  /** True when what was used has reached a limit, or an answer was cut short because no more was left for it. */
   get isExceeded(): boolean {
-    return this.#findReached() !== null;
+    return this.#cutFor !== null || this.#findReached() !== null;
   }
 
-  /** The limit that was reached, or that a call was refused for as `used_up`. */
+  /** The limit that was reached, that an answer was cut short for, or that a call was refused for as `used_up`. */
   get limitName(): LimitName | null {
-    return this.#findReached() ?? this.#refusedFor;
+    return this.#findReached() ?? this.#cutFor ?? this.#refusedFor;
   }
 
   get #isLimited(): boolean {
@@ -135,7 +141,12 @@ export class Budget {
     return left;
   }
 
-  #toAdmission(call: Record<string, unknown>, cap: number | null, { input, price }: Demand): Admission {
+  #toAdmission(
+    call: Record<string, unknown>,
+    cap: number | null,
+    { input, price }: Demand,
+    onOutput: (output: number) => void = () => undefined,
+  ): Admission {
     this.#calls += 1;
     const costUsd = price === null ? 0 : toMostCost(price, input, cap ?? 0);
     const reserve = { tokens: input + (cap ?? 0), costUsd };
@@ -151,6 +162,7 @@ export class Budget {
         settled = toSettlement(reported, estimate, isTaken ? input : 0, this.#isLimited);
         this.#reserves.delete(reserve);
         this.#count(settled.usage);
+        onOutput(settled.usage.outputTokens);
         return settled;
       },
     };

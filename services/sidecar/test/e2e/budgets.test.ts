@@ -143,6 +143,16 @@ describe("S3.11 a run that would spend ten times what it may", () => {
     expect(faults).toEqual([]);
   }, 900_000);
 
+  test.each(DIALECTS)("is ended where its budget cut an answer short, through %s", async (api) => {
+    // Few tokens of input by the report, so that a little is left when the estimate's share is given back.
+    const usage = { input: 600, output: 1_000_000, cacheRead: 0 };
+    model.reset({ scripts: { short: [{ text: "So far", usage, keepsCap: true }] } });
+    const limits = { tokens: 4_000 };
+    const { run } = await runToEnd(services.local, toPricedRequest(api, "short", { limits }));
+    expect(run).toMatchObject({ outcome: "limit_exceeded", failure: { code: "budget_exceeded" } });
+    expect(run.usage.inputTokens + run.usage.outputTokens).toBeLessThan(limits.tokens);
+  });
+
   test.each(DIALECTS)(
     "spends all of it where it has no limit, through %s (control)",
     async (api) => {

@@ -218,6 +218,28 @@ describe("S3.11 settling", () => {
   });
 });
 
+describe("S3.11 an answer that the budget cut short", () => {
+  const settled = (call: object, output: number): Budget => {
+    const budget = new Budget({ tokens: 1000 + INPUT }, null, 5000);
+    admit(budget, { ...CALL, ...call }).settle(usage(INPUT - 1, output), output);
+    return budget;
+  };
+
+  test("S3.11 exceeds it, though the input was less than it was taken for and something is left", () => {
+    const budget = settled({}, 1000);
+    expect(budget.used.inputTokens + budget.used.outputTokens).toBeLessThan(1000 + INPUT);
+    expect([budget.isExceeded, budget.limitName]).toEqual([true, "tokens"]);
+  });
+
+  test.each([
+    ["ended by itself", {}, 999],
+    ["was cut short by what the call itself asked for", { max_tokens: 500 }, 500],
+  ])("S3.11 does not where it %s", (_what, call, output) => {
+    const budget = settled(call, output);
+    expect([budget.isExceeded, budget.limitName]).toEqual([false, null]);
+  });
+});
+
 describe("S3.11 a liar", () => {
   test("S3.11 is cut as soon as the estimate proves that the cap is ignored", () => {
     const budget = new Budget({ tokens: 100 + INPUT }, null, 1000);
