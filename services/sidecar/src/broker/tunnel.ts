@@ -6,6 +6,7 @@ import { toDestination } from "./destination.ts";
 import { DialError } from "./dialer.ts";
 import { type Denied, judgeDestination, NO_PROOF, USED_UP } from "./door-routes.ts";
 import type { EgressEntry } from "./egress-audit.ts";
+import { isAllowed } from "./egress-policy.ts";
 import type { Lease } from "./lease.ts";
 import { toRefusalBody } from "./refusal.ts";
 import { type ServerName, ServerNameReader } from "./server-name.ts";
@@ -71,7 +72,14 @@ function judge(lease: Lease, entry: EgressEntry, request: IncomingMessage): Deni
       hint: `Send plain HTTP to $PILLION_DOOR/to/https/${host}${port === 443 ? "" : `:${port}`}/… instead: it goes out as HTTPS, with the credential.`,
     };
   }
-  return judgeDestination(lease, destination);
+  const denied = judgeDestination(lease, destination);
+  const isPlain = isAllowed(lease.request.egress, { ...destination, scheme: "http" });
+  return denied !== undefined && isPlain ? { ...denied, hint: toPlainHint(authority) } : denied;
+}
+
+/** Node's own fetch asks for tunnels for plain HTTP too. */
+function toPlainHint(authority: string): string {
+  return `A tunnel carries TLS only, and the run may reach ${authority} by plain HTTP: ask the proxy for http://${authority}/… without a tunnel, or $PILLION_DOOR/to/http/${authority}/….`;
 }
 
 type Ends = {

@@ -1,6 +1,15 @@
 import { once } from "node:events";
-import { createServer as createHttpServer, type ServerResponse } from "node:http";
+import {
+  createServer as createHttpServer,
+  type IncomingMessage,
+  type RequestOptions,
+  request,
+  type ServerResponse,
+} from "node:http";
+import { connect } from "node:net";
+import { text } from "node:stream/consumers";
 import { expect, onTestFinished, test, vi } from "vitest";
+import { EgressRefusal } from "#contract/egress";
 import type { Lease } from "../../../src/broker/lease.ts";
 import type { ModelEndpoint } from "../../../src/model-endpoint.ts";
 import { openDoor, openLease, toPort } from "../../fakes/told-lease.ts";
@@ -109,3 +118,39 @@ test("a run has so many model calls at once and no more; each that ends makes ro
   for (const response of held) response.end("{}");
   expect((await next).status).toBe(200);
 });
+
+test("who shows no placeholder is asked for it as its kind of server asks: a base URL with 401, a proxy with 407", async () => {
+  const { lease, events } = openLease({ patterns: ["a.example"] });
+  const port = await openDoor(lease);
+  const base = await fetch(`http://127.0.0.1:${port}/to/https/a.example/`);
+  expect([base.status, base.headers.get("www-authenticate")]).toEqual([401, 'Basic realm="pillion"']);
+  const proxied = await ask({ port, path: "http://a.example/", headers: { host: "a.example" } });
+  expect([proxied.statusCode, proxied.headers["proxy-authenticate"]]).toEqual([407, 'Basic realm="pillion"']);
+  expect(events.map(({ way, reason }) => [way, reason])).toEqual([
+    ["base-url", "no_placeholder"],
+    ["proxy", "no_placeholder"],
+  ]);
+});
+
+test("a tunnel to what may be reached by plain HTTP only is refused with the way to go", async () => {
+  const { lease } = openLease({ patterns: ["http://a.example:8080"] });
+  const port = await openDoor(lease);
+  const readHint = async (path: string): Promise<string> => {
+    const socket = connect(port, "127.0.0.1");
+    socket.end(
+      `CONNECT ${path} HTTP/1.1\r\nhost: ${path}\r\nproxy-authorization: Bearer ${lease.placeholder}\r\n\r\n`,
+    );
+    const [head = "", body = ""] = (await text(socket)).split("\r\n\r\n");
+    expect(head).toContain(" 403 ");
+    return EgressRefusal.parse(JSON.parse(body).error).hint ?? "";
+  };
+  expect(await readHint("a.example:8080")).toContain("$PILLION_DOOR/to/http/a.example:8080/");
+  expect(await readHint("b.example:8080")).not.toContain("PILLION_DOOR"); // the control: it may not go there at all
+});
+
+function ask(options: RequestOptions): Promise<IncomingMessage> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  const asked = request({ host: "127.0.0.1", agent: false, ...options });
+  asked.once("response", resolve).once("error", reject).end();
+  return promise;
+}
