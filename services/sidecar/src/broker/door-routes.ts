@@ -13,6 +13,9 @@ import { findCredential } from "./vault.ts";
 /** Path under the door that stands for the outside: `/to/https/<host>[:port]/<path>`. */
 export const BASE_URL_PREFIX = "/to/";
 
+/** At once for one run. It has no more connections to its door; pipelined requests are what this bounds. */
+const MAX_CARRIED = 64;
+
 const METHODS: readonly string[] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /** A refusal that knows what to say. */
@@ -32,7 +35,8 @@ export async function routeRequest(
   const url = request.url ?? "";
   const entry = lease.audit.open(url.startsWith("/") ? "base-url" : "proxy");
   entry.method = request.method ?? null;
-  if (!lease.countRequest()) return deny(lease, entry, USED_UP, response, url);
+  const bare = url.split("?", 1)[0] ?? "";
+  if (!lease.countRequest()) return deny(lease, entry, USED_UP, response, bare);
   const read = readTarget(url, request);
   if ("denied" in read) return deny(lease, entry, read.denied, response, read.written);
   const { destination, target } = read;
@@ -40,18 +44,17 @@ export async function routeRequest(
   entry.path = target;
   const denied = judgeShape(request) ?? judgeProof(lease, request) ?? judgeDestination(lease, destination);
   if (denied !== undefined) return deny(lease, entry, denied, response);
+  if (lease.carried >= MAX_CARRIED) return deny(lease, entry, TOO_MANY, response);
   const credential = findCredential(lease.credentials, destination, request.method ?? "", target);
   entry.credential = credential?.name ?? null;
   const identity = lease.secretTexts.length > 0;
   const headers = toOutgoingHeaders(request.headers, {
-    placeholder: lease.placeholder,
+    placeholders: lease.placeholderTexts,
     credential,
     identity,
   });
   const { "content-length": length, "transfer-encoding": coding } = request.headers;
-  const body = length !== undefined || coding !== undefined ? request : null;
-  // Node frames no body of a GET by itself: its bytes would be read as the next request.
-  if (coding !== undefined) headers["transfer-encoding"] = "chunked";
+  const body = length !== undefined || coding !== undefined ? request : Buffer.alloc(0);
   const outgoing = {
     destination,
     privateAllowed: false,
@@ -60,10 +63,19 @@ export async function routeRequest(
     headers,
     body,
   };
-  await forward(lease, entry, outgoing, response);
+  lease.carried += 1;
+  await forward(lease, entry, outgoing, response).finally(() => {
+    lease.carried -= 1;
+  });
 }
 
 export const USED_UP: Denied = { reason: "limit", status: 429, message: "The run's requests are used up." };
+
+const TOO_MANY: Denied = {
+  reason: "limit",
+  status: 429,
+  message: `No more than ${MAX_CARRIED} requests of a run are carried at once. Try again when others are over.`,
+};
 
 type Target = { readonly destination: Destination; readonly target: string };
 
@@ -75,8 +87,10 @@ function readTarget(url: string, request: IncomingMessage): Target | { denied: D
   const [, scheme, authority = "", rest = "/"] = parts ?? [];
   if (scheme !== "http" && scheme !== "https") {
     const reason = url.startsWith("/") ? NOWHERE : NO_ADDRESS;
-    return { denied: reason, written: url };
+    return { denied: reason, written: url.split("?", 1)[0] ?? "" };
   }
+  if (/[^\x21-\x7e\x80-\xff]/.test(rest))
+    return { denied: toShapeFault("its path has blanks or control characters"), written: authority };
   const destination = toDestination(scheme, authority);
   if ("refused" in destination)
     return { denied: { reason: "bad_host", status: 403, message: destination.message }, written: authority };
@@ -115,7 +129,12 @@ export function judgeShape(request: IncomingMessage): Denied | undefined {
     "content-length": length,
     upgrade,
     "http2-settings": settings,
+    host,
+    expect,
   } = request.headers;
+  if (host === undefined && request.httpVersion !== "1.0") return toShapeFault("it has no Host header");
+  if (expect !== undefined && expect.toLowerCase() !== "100-continue")
+    return toShapeFault("it expects what is not known");
   if (coding !== undefined && coding.toLowerCase() !== "chunked")
     return toShapeFault("its transfer coding is not chunked");
   if (coding !== undefined && length !== undefined) return toShapeFault("it has two lengths");

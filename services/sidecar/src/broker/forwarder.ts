@@ -6,16 +6,16 @@ import {
   type ServerResponse,
   request as send,
 } from "node:http";
-import { type Duplex, pipeline, Transform } from "node:stream";
-import { createBrotliDecompress, createGunzip, createInflate, createZstdDecompress } from "node:zlib";
+import { pipeline, Transform } from "node:stream";
 import type { EgressFailure } from "#contract/egress";
+import { isUnreadable, toDecoders } from "./answer-decoders.ts";
 import type { Destination } from "./destination.ts";
 import { DialError } from "./dialer.ts";
 import type { EgressEntry } from "./egress-audit.ts";
 import { toIncomingHeaders } from "./header-rule.ts";
 import type { Lease } from "./lease.ts";
 import { refuse } from "./refusal.ts";
-import { SecretScrubber, scrubText } from "./secret-scrubber.ts";
+import { SecretScrubber } from "./secret-scrubber.ts";
 
 /** Most time without a byte in either direction; a model may think for long, and the run has limits of its own. */
 const IDLE_MS = 600_000;
@@ -31,8 +31,7 @@ export type Outgoing = {
   /** Path and query as the client wrote them. */
   readonly target: string;
   readonly headers: OutgoingHttpHeaders;
-  /** Null: it has none. */
-  readonly body: Buffer | IncomingMessage | null;
+  readonly body: Buffer | IncomingMessage;
 };
 
 export type Watch = {
@@ -50,29 +49,62 @@ export async function forward(
   response: ServerResponse,
   watch: Watch = {},
 ): Promise<void> {
-  const ending = Promise.withResolvers<Failure | null>();
-  const request = open(lease, outgoing);
+  const { promise, resolve } = Promise.withResolvers<Failure | null>();
   response.once("close", () => {
-    if (!response.writableFinished) ending.resolve("cut");
-    request.destroy();
+    if (!response.writableFinished || entry.status === null) resolve("cut");
   });
-  request.once("error", (error) => ending.resolve(toFailure(error)));
+  if (response.destroyed) resolve("cut");
+  else if (!countBuffer(lease, entry, outgoing.body)) resolve("too_large");
+  else attempt({ lease, entry, outgoing, response, watch, end: resolve });
+  const failure = await promise;
+  watch.onOver?.(failure);
+  if (failure === "address_not_allowed") await entry.deny(failure);
+  else await entry.end(failure);
+  if (failure !== null) refuse(response, toRefusal(failure, outgoing.destination), lease.request.patterns);
+}
+
+type Exchange = {
+  readonly lease: Lease;
+  readonly entry: EgressEntry;
+  readonly outgoing: Outgoing;
+  readonly response: ServerResponse;
+  readonly watch: Watch;
+  /** The first one counts. */
+  readonly end: (failure: Failure | null) => void;
+};
+
+function attempt(exchange: Exchange): void {
+  const { lease, entry, outgoing, response, end } = exchange;
+  const request = open(lease, outgoing);
+  const stop = (): void => void request.destroy();
+  response.once("close", stop);
+  let isAnswered = false;
+  request.on("error", (error) => {
+    response.off("close", stop);
+    if (!isAnswered && isStale(request, error, outgoing)) return attempt(exchange);
+    end(lease.ended.aborted ? "cut" : toFailure(error));
+  });
   request.setTimeout(IDLE_MS, () => request.destroy(new DialError("timed_out", "silent for too long")));
   request.once("socket", (socket) => {
     entry.address = lease.agents.readAddress(socket);
   });
-  request.once("response", (incoming) => {
-    entry.status = incoming.statusCode ?? null;
-    answer(lease, entry, incoming, response, watch, ending.resolve);
+  request.once("upgrade", (_incoming, socket) => {
+    socket.destroy();
+    end("unreadable"); // another protocol, which was not asked for
   });
-  sendBody(lease, entry, outgoing.body, request, ending.resolve);
-  const failure = await ending.promise;
-  watch.onOver?.(failure);
-  if (failure === "address_not_allowed") await entry.deny(failure);
-  else await entry.end(failure);
-  if (failure === null) return;
-  request.destroy();
-  refuse(response, toRefusal(failure, outgoing.destination), lease.request.patterns);
+  request.once("response", (incoming) => {
+    isAnswered = true;
+    entry.status = incoming.statusCode ?? null;
+    answer(exchange, request, incoming);
+  });
+  sendBody(exchange, request);
+}
+
+/** A connection that was kept may be closed by its server in the very moment it is used again. */
+function isStale(request: ClientRequest, error: Error, { body, method }: Outgoing): boolean {
+  const isReset = "code" in error && (error.code === "ECONNRESET" || error.code === "EPIPE");
+  const isRepeatable = Buffer.isBuffer(body) && ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"].includes(method);
+  return request.reusedSocket && isReset && isRepeatable;
 }
 
 function open(
@@ -86,62 +118,79 @@ function open(
     ...lease.agents.toOptions({ destination, privateAllowed }),
     method,
     path: target,
-    headers: {
-      ...headers,
-      host: isUsual ? name : `${name}:${port}`,
-      ...(Buffer.isBuffer(body) ? { "content-length": String(body.length) } : {}),
-    },
+    headers: { ...headers, host: isUsual ? name : `${name}:${port}`, ...toFraming(method, headers, body) },
     signal: lease.ended,
   });
 }
 
-type End = (failure: Failure | null) => void;
+/** Always said: Node sends the bodies of some methods as bare bytes, which a server reads as further requests. */
+function toFraming(
+  method: string,
+  headers: OutgoingHttpHeaders,
+  body: Outgoing["body"],
+): OutgoingHttpHeaders {
+  if (!Buffer.isBuffer(body))
+    return headers["content-length"] === undefined ? { "transfer-encoding": "chunked" } : {};
+  const isBare = body.length === 0 && !["POST", "PUT", "PATCH"].includes(method);
+  return isBare ? {} : { "content-length": String(body.length) };
+}
 
-function sendBody(
-  lease: Lease,
-  entry: EgressEntry,
-  body: Buffer | IncomingMessage | null,
-  request: ClientRequest,
-  end: End,
-): void {
-  const count = (bytes: Buffer): boolean => {
+function countBuffer(lease: Lease, entry: EgressEntry, body: Outgoing["body"]): boolean {
+  if (!Buffer.isBuffer(body)) return true;
+  entry.bytesSent += body.length;
+  return lease.countBytes(body.length);
+}
+
+function sendBody({ lease, entry, outgoing: { body }, end }: Exchange, request: ClientRequest): void {
+  if (Buffer.isBuffer(body)) return void request.end(body);
+  const counter = toCounter((bytes) => {
     entry.bytesSent += bytes.length;
     return lease.countBytes(bytes.length);
-  };
-  if (body === null) return void request.end();
-  if (Buffer.isBuffer(body)) return count(body) ? void request.end(body) : end("too_large");
-  pipeline([body, toCounter(count), request], (error) => {
-    // A server may answer before it has read everything, and close: its answer counts.
-    if (error instanceof TooMuch) end("too_large");
+  });
+  counter.once("error", () => {
+    end("too_large");
+    request.destroy();
+  });
+  // Not a pipeline: it would destroy the client's connection with the request, and the client is to read why.
+  body.pipe(counter).pipe(request);
+  request.once("close", () => {
+    body.unpipe(counter);
+    body.resume();
   });
 }
 
 function answer(
-  lease: Lease,
-  entry: EgressEntry,
+  { lease, entry, outgoing, response, watch, end }: Exchange,
+  request: ClientRequest,
   incoming: IncomingMessage,
-  response: ServerResponse,
-  watch: Watch,
-  end: End,
 ): void {
-  const isRead = lease.secretTexts.length > 0 || watch.onBytes !== undefined;
-  const decoders = isRead ? toDecoders(incoming) : [];
-  if (decoders === undefined) return end("unreadable");
-  const resized = isRead && entry.method !== "HEAD";
-  const scrub = (text: string): string => scrubText(text, lease.secretTexts);
-  response.writeHead(incoming.statusCode ?? 502, toIncomingHeaders(incoming.headers, { resized, scrub }));
+  const fail = (failure: Failure): void => {
+    end(failure);
+    request.destroy();
+  };
+  const isHead = outgoing.method === "HEAD";
+  const isWatched = lease.secretTexts.length > 0 || watch.onBytes !== undefined;
+  const decoders = toDecoders(incoming, { isHead });
+  if (decoders === undefined || response.headersSent) return fail("unreadable");
+  const { body } = outgoing;
+  response.writeHead(incoming.statusCode ?? 502, {
+    ...toIncomingHeaders(incoming.headers, { resized: isWatched && !isHead, secrets: lease.secretTexts }),
+    // What is left of the request's body is nothing that a further request could follow.
+    ...(Buffer.isBuffer(body) || body.complete ? {} : { connection: "close" }),
+  });
   gather(response);
   response.flushHeaders();
   const counter = toCounter((bytes) => {
     entry.bytesReceived += bytes.length;
     return lease.countBytes(bytes.length) && (watch.onBytes?.(bytes) ?? true);
   });
-  const scrubber = lease.secretTexts.length > 0 && resized ? [new SecretScrubber(lease.secretTexts)] : [];
+  const checks =
+    isWatched && !isHead ? [...decoders, counter, new SecretScrubber(lease.secretTexts)] : [counter];
   // A cut answer must look cut inside too: the connection is destroyed, not ended.
-  pipeline([incoming, ...decoders, counter, ...scrubber, response], (error) => {
+  pipeline([incoming, ...checks, response], (error) => {
     if (error === null || error === undefined) return end(null);
     response.destroy();
-    end(error instanceof TooMuch ? "too_large" : isEncodingFault(error) ? "unreadable" : "cut");
+    fail(error instanceof TooMuch ? "too_large" : isUnreadable(error) ? "unreadable" : "cut");
   });
 }
 
@@ -159,34 +208,9 @@ function toCounter(count: (bytes: Buffer) => boolean): Transform {
   });
 }
 
-/** An encoded answer could hold a secret, or a model's tokens, unseen; undefined where it cannot be read. */
-function toDecoders({ headers, statusCode }: IncomingMessage): Duplex[] | undefined {
-  const encoding = headers["content-encoding"]?.trim().toLowerCase() ?? "identity";
-  const hasBody = headers["content-length"] !== "0" && statusCode !== 204 && statusCode !== 304;
-  if (encoding === "identity" || encoding === "" || !hasBody) return [];
-  const decoder = DECODERS[encoding]?.();
-  return decoder === undefined ? undefined : [decoder];
-}
-
-const DECODERS: Readonly<Record<string, () => Duplex>> = {
-  gzip: () => createGunzip(),
-  "x-gzip": () => createGunzip(),
-  deflate: () => createInflate(),
-  br: () => createBrotliDecompress(),
-  zstd: () => createZstdDecompress(),
-};
-
-function isEncodingFault(error: Error): boolean {
-  return (
-    "code" in error &&
-    typeof error.code === "string" &&
-    /^(Z_|ERR_BROTLI|ERR__ERROR|ZSTD|ERR_ZSTD)/.test(error.code)
-  );
-}
-
 function toFailure(error: Error): Failure {
   if (error instanceof DialError) return error.code;
-  return "unreachable";
+  return isUnreadable(error) ? "unreadable" : "unreachable";
 }
 
 const STATUS: Partial<Record<Failure, number>> = {
@@ -200,7 +224,7 @@ const MESSAGES: Partial<Record<Failure, string>> = {
   unreachable: "cannot be reached",
   timed_out: "did not answer in time",
   too_large: "was asked for, or answered with, more bytes than the run may move",
-  unreadable: "answered in an encoding that cannot be checked",
+  unreadable: "answered with what cannot be checked: an encoding that is not known, or broken HTTP",
   cut: "ended its answer too early",
 };
 

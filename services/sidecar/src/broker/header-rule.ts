@@ -1,5 +1,6 @@
 /** Which headers pass between a run and the outside, in either direction. Pure. */
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http";
+import { toScrub } from "./secret-scrubber.ts";
 import type { HeldCredential } from "./vault.ts";
 
 /** RFC 9110, 7.6.1, and what older clients send: they speak of one connection only. */
@@ -21,6 +22,9 @@ const NOT_FOR_INSIDE: ReadonlySet<string> = new Set([
 /** Names that several requests would be read from, where two parties read the same bytes. */
 export const SINGLE_HEADERS = ["host", "content-length", "transfer-encoding", "authorization"];
 
+/** Say where a body ends, which no list of a connection's headers may take away. */
+const FRAMING: ReadonlySet<string> = new Set(["content-length"]);
+
 /**
  * The request's headers as they go out: without hop-by-hop and named connection headers, without what the client
  * authenticated with, and with the credential's own in place of whatever was there.
@@ -28,25 +32,26 @@ export const SINGLE_HEADERS = ["host", "content-length", "transfer-encoding", "a
 export function toOutgoingHeaders(
   headers: IncomingHttpHeaders,
   options: {
-    readonly placeholder: string;
+    /** The placeholder, in every form in which it may be written. */
+    readonly placeholders: readonly string[];
     readonly credential: HeldCredential | undefined;
     readonly identity: boolean;
   },
 ): OutgoingHttpHeaders {
-  const { placeholder, credential, identity } = options;
+  const { placeholders, credential, identity } = options;
   const named = toNamed(headers.connection);
   const kept = Object.entries(headers).filter(
     ([name, value]) =>
       value !== undefined &&
       name !== "host" &&
       !HOP_BY_HOP.has(name) &&
-      !named.has(name) &&
+      (!named.has(name) || FRAMING.has(name)) &&
       !name.startsWith("proxy-") &&
-      !CLIENT_AUTH.has(name) &&
-      name !== credential?.header &&
+      !CLIENT_AUTH.has(toDashed(name)) &&
+      toDashed(name) !== credential?.header.replaceAll("_", "-") &&
       // A part of an answer could hold a part of a secret, which could not be seen.
       !(identity && (name === "range" || name === "if-range")) &&
-      !String(value).includes(placeholder),
+      !placeholders.some((text) => name.includes(text) || String(value).includes(text)),
   );
   return {
     ...Object.fromEntries(kept),
@@ -58,24 +63,30 @@ export function toOutgoingHeaders(
 /** The answer's headers as they go in. `resized`: its body will have another length and encoding. */
 export function toIncomingHeaders(
   headers: IncomingHttpHeaders,
-  options: { readonly resized: boolean; readonly scrub: (text: string) => string },
+  options: { readonly resized: boolean; readonly secrets: readonly string[] },
 ): OutgoingHttpHeaders {
+  const { resized, secrets } = options;
   const named = toNamed(headers.connection);
+  const lower = secrets.map((secret) => secret.toLowerCase()); // as names are
   const kept = Object.entries(headers).filter(
     ([name, value]) =>
       value !== undefined &&
       !HOP_BY_HOP.has(name) &&
-      !named.has(name) &&
+      (!named.has(name) || FRAMING.has(name)) &&
       !name.startsWith("proxy-") &&
+      !lower.some((secret) => name.includes(secret)) &&
       !NOT_FOR_INSIDE.has(name) &&
-      !(options.resized && ["content-length", "content-encoding", "content-md5", "digest"].includes(name)),
+      !(resized && ["content-length", "content-encoding", "content-md5", "digest"].includes(name)),
   );
+  const scrub = toScrub(secrets);
   return Object.fromEntries(
-    kept.map(([name, value]) => [
-      options.scrub(name),
-      Array.isArray(value) ? value.map(options.scrub) : options.scrub(String(value)),
-    ]),
+    kept.map(([name, value]) => [name, Array.isArray(value) ? value.map(scrub) : scrub(String(value))]),
   );
+}
+
+/** Some servers read an underscore as a hyphen. */
+function toDashed(name: string): string {
+  return name.replaceAll("_", "-");
 }
 
 function toNamed(connection: string | undefined): ReadonlySet<string> {

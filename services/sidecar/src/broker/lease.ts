@@ -56,6 +56,8 @@ export type LeaseParts = {
 export class Lease {
   /** Stands in for every key inside the sandbox; letters, digits and an underscore only. */
   readonly placeholder = `pillion_${randomBytes(24).toString("hex")}`;
+  /** Forms in which a client may write it by mistake. */
+  readonly placeholderTexts: readonly string[] = toTextForms(this.placeholder).map(({ text }) => text);
   readonly request: LeaseRequest;
   readonly audit: EgressAudit;
   readonly budget: Budget;
@@ -68,6 +70,8 @@ export class Lease {
   readonly secretTexts: readonly string[];
   /** Model calls that are being carried now. */
   calls = 0;
+  /** Requests that are being carried now, model calls not among them. */
+  carried = 0;
   /** Model calls of which the provider reported far less than was seen. */
   doubtedCalls = 0;
   readonly #end = new AbortController();

@@ -47,7 +47,11 @@ export async function forwardModelCall(
   response.once("close", () => {
     lease.calls -= 1;
   });
-  const body = await readBody(request);
+  const body = await readBody(request).catch(() => "cut" as const);
+  if (body === "cut") {
+    response.destroy();
+    return entry.end("cut");
+  }
   if (body === null) return deny(lease, entry, TOO_LARGE, response);
   const judged = judgeCall(body, lease.request.model);
   if ("refused" in judged) return deny(lease, entry, toCallFault(judged.refused), response);

@@ -3,12 +3,13 @@ import { type ClientRequestArgs, Agent as HttpAgent } from "node:http";
 import { isIP, type Socket } from "node:net";
 import { Duplex } from "node:stream";
 import { connect as connectTls } from "node:tls";
+import { unlessAborted } from "../kernel/deadline.ts";
 import type { Destination } from "./destination.ts";
 import { DialError, type Dialer } from "./dialer.ts";
 
 /** For TLS, after the connection stands. */
 const HANDSHAKE_MS = 10_000;
-const MAX_SOCKETS = 32;
+const MAX_FREE = 8;
 
 export type Outward = { readonly destination: Destination; readonly privateAllowed: boolean };
 
@@ -44,7 +45,7 @@ class CheckedAgent extends HttpAgent {
   readonly #ended: AbortSignal;
 
   constructor(dialer: Dialer, ended: AbortSignal) {
-    super({ keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: 8 });
+    super({ keepAlive: true, maxFreeSockets: MAX_FREE }); // Node's bound for sockets in use does not hold for ones still being made
     this.#dialer = dialer;
     this.#ended = ended;
   }
@@ -84,7 +85,7 @@ async function secure(socket: Socket, host: string, ended: AbortSignal): Promise
   tls.once("error", reject);
   tls.once("close", () => reject(new DialError("unreachable", "closed during the TLS handshake")));
   try {
-    return await promise;
+    return await unlessAborted(promise, ended);
   } catch (error) {
     tls.destroy();
     throw error;

@@ -27,6 +27,7 @@ export function toRefusalBody(refusal: Refusal, allowed: readonly string[]): str
 
 /** Once an answer has begun, it can only be cut. */
 export function refuse(response: ServerResponse, refusal: Refusal, allowed: readonly string[] = []): void {
+  if (response.writableEnded) return; // it is being refused already
   if (response.headersSent || response.destroyed) {
     response.destroy();
     return;

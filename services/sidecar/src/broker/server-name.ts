@@ -9,7 +9,9 @@ const MAX_HELLO_BYTES = 32_768;
 export type ServerName =
   | { readonly kind: "named"; readonly name: string }
   | { readonly kind: "unnamed" }
-  | { readonly kind: "not-tls" };
+  | { readonly kind: "not-tls" }
+  /** What came was too little to know, when time was up or the client went. */
+  | { readonly kind: "late" | "gone" };
 
 /**
  * Takes a client's first bytes as they come, and tells once it is known which server they ask for. The bytes are the
@@ -44,8 +46,8 @@ export class ServerNameReader {
   }
 
   /** Gives up. */
-  close(): void {
-    this.#end({ kind: "unnamed" });
+  close(kind: "late" | "gone"): void {
+    this.#end({ kind });
   }
 
   #end(found: ServerName): void {

@@ -8,7 +8,7 @@ import { type Denied, judgeDestination, NO_PROOF, USED_UP } from "./door-routes.
 import type { EgressEntry } from "./egress-audit.ts";
 import { isAllowed } from "./egress-policy.ts";
 import type { Lease } from "./lease.ts";
-import { toRefusalBody } from "./refusal.ts";
+import { type Refusal, toRefusalBody } from "./refusal.ts";
 import { type ServerName, ServerNameReader } from "./server-name.ts";
 import { isBound } from "./vault.ts";
 
@@ -43,10 +43,15 @@ export async function openTunnel(
     client.once("close", () => socket.destroy());
     await carry(lease, entry, { client, server: socket, head, host: destination.host });
   } catch (error) {
-    const code = error instanceof DialError ? error.code : "unreachable";
+    const code = lease.ended.aborted ? "cut" : error instanceof DialError ? error.code : "unreachable";
     if (code !== "address_not_allowed") {
       await entry.end(code);
-      return writeRefusal(client, 502, code, `${destination.host} cannot be reached.`, lease);
+      const message = `${destination.host} cannot be reached.`;
+      return writeRefusal(
+        client,
+        { status: code === "timed_out" ? 504 : 502, code, message, destination },
+        lease,
+      );
     }
     const message = `${destination.host} leads to an address that runs may not reach.`;
     await denyTunnel(lease, entry, { reason: code, status: 403, message }, client);
@@ -97,7 +102,9 @@ async function carry(lease: Lease, entry: EgressEntry, { client, server, head, h
   if (found.kind !== "named" || found.name !== host) {
     client.destroy();
     server.destroy();
-    await entry.deny(found.kind === "not-tls" ? "not_tls" : "name_mismatch");
+    if (found.kind === "late") await entry.end("timed_out");
+    else if (found.kind === "gone") await entry.end("cut");
+    else await entry.deny(found.kind === "not-tls" ? "not_tls" : "name_mismatch");
     return;
   }
   server.write(hello);
@@ -114,10 +121,11 @@ async function readHello(client: Duplex, head: Buffer): Promise<{ hello: Buffer;
     chunks.push(bytes);
     reader.write(bytes);
   };
-  const close = (): void => reader.close();
-  const late = setTimeout(close, HELLO_MS);
+  const close = (): void => reader.close("gone");
+  const late = setTimeout(() => reader.close("late"), HELLO_MS);
   client.on("data", take).once("close", close).once("end", close);
   if (head.length > 0) take(head);
+  if (client.destroyed) close();
   try {
     const found = await reader.found;
     client.pause();
@@ -157,38 +165,40 @@ async function join(
     (half) => new Promise<void>((done) => pipeline(half, () => done())), // how a tunnel ends is its ends' business
   );
   void Promise.all(halves).then(() => resolve(lease.ended.aborted ? "cut" : null));
-  lease.ended.addEventListener("abort", () => resolve("cut"), { once: true });
+  const cut = (): void => resolve("cut");
+  lease.ended.addEventListener("abort", cut, { once: true });
   const failure = await promise;
+  lease.ended.removeEventListener("abort", cut);
   clearTimeout(idle);
   client.destroy();
   server.destroy();
   return failure;
 }
 
+export const MALFORMED = {
+  code: "bad_request",
+  status: 400,
+  message: "The request cannot be carried: it is no HTTP that could be read in one way only.",
+} as const;
+
 /** Bytes that are no HTTP, or could be read as one request or as two. */
 export async function refuseBytes(lease: Lease, client: Duplex): Promise<void> {
   if (client.destroyed) return;
   client.on("error", () => undefined);
   const entry = lease.audit.open("proxy");
-  const message = "The request cannot be carried: it is no HTTP that could be read in one way only.";
-  const denied: Denied = lease.countRequest() ? { reason: "bad_request", status: 400, message } : USED_UP;
-  await denyTunnel(lease, entry, denied, client);
+  const { code, status, message } = MALFORMED;
+  await denyTunnel(lease, entry, lease.countRequest() ? { reason: code, status, message } : USED_UP, client);
 }
 
 async function denyTunnel(lease: Lease, entry: EgressEntry, denied: Denied, client: Duplex): Promise<void> {
   await entry.deny(denied.reason);
-  writeRefusal(client, denied.status, denied.reason, denied.message, lease, denied.hint);
+  const { destination } = entry;
+  writeRefusal(client, { ...denied, code: denied.reason, destination }, lease);
 }
 
-function writeRefusal(
-  client: Duplex,
-  status: number,
-  code: Denied["reason"] | EgressFailure,
-  message: string,
-  lease: Lease,
-  hint?: string,
-): void {
-  const body = toRefusalBody({ status, code, message, hint }, lease.request.patterns);
+function writeRefusal(client: Duplex, refusal: Refusal, lease: Lease): void {
+  const { status, code } = refusal;
+  const body = toRefusalBody(refusal, lease.request.patterns);
   const head = [
     `HTTP/1.1 ${status} Refused: ${code}`, // many clients show nothing but this line
     "content-type: application/json",
@@ -198,4 +208,5 @@ function writeRefusal(
     "connection: close",
   ];
   client.end(`${head.join("\r\n")}\r\n\r\n${body}`);
+  client.resume(); // so that its end is seen
 }

@@ -65,12 +65,21 @@ export function findCredential(
 }
 
 /**
- * A path that servers may read in more than one way (dot segments, encoded slashes or dots, backslashes, empty segments,
- * parameters) is below nothing.
+ * A path that servers may read in more than one way (dot segments, encoded slashes or dots, also in encodings that are
+ * longer than need be, backslashes, empty segments, parameters) is below nothing.
  */
 function isBelow(target: string, prefix: string): boolean {
   const [path = ""] = target.split(/[?#]/, 1);
-  if (/%(2e|2f|5c|25|00|3b)|[\\;]|\/\/|\/\.{1,2}(\/|$)/i.test(path)) return false;
+  if (/%(2e|2f|5c|25|00|3b)|[\\;]|[^\x21-\x7e]|\/\/|\/\.{1,2}(\/|$)/i.test(path) || !isDecodable(path))
+    return false;
   const bare = prefix.replace(/\/$/, "");
   return path === bare || path.startsWith(`${bare}/`);
+}
+
+function isDecodable(path: string): boolean {
+  try {
+    return decodeURIComponent(path) !== "";
+  } catch {
+    return false;
+  }
 }

@@ -4,7 +4,8 @@ import type { Duplex } from "node:stream";
 import { routeRequest } from "../broker/door-routes.ts";
 import type { Lease } from "../broker/lease.ts";
 import { forwardModelCall, MODEL_PREFIX } from "../broker/model-forwarder.ts";
-import { openTunnel, refuseBytes } from "../broker/tunnel.ts";
+import { refuse } from "../broker/refusal.ts";
+import { MALFORMED, openTunnel, refuseBytes } from "../broker/tunnel.ts";
 
 /**
  * Serves one connection from inside the lease's sandbox. The other end is hostile: headers, bodies and calls at once are
@@ -12,13 +13,28 @@ import { openTunnel, refuseBytes } from "../broker/tunnel.ts";
  * work for servers that listen, and this one does not).
  */
 export function openSandboxDoor(lease: Lease): (connection: Duplex) => void {
-  const server = createServer({ maxHeaderSize: 16_384, keepAliveTimeout: 0 }, (request, response) =>
-    serve(lease, request, response),
+  const answering = new WeakMap<Duplex, ServerResponse>();
+  const answer = (request: IncomingMessage, response: ServerResponse): void => {
+    const { socket } = request;
+    answering.set(socket, response);
+    response.once("close", () => {
+      if (answering.get(socket) === response) answering.delete(socket);
+    });
+    serve(lease, request, response);
+  };
+  // What Node would refuse by itself, without a word that a program could read, is refused by the routes.
+  const server = createServer(
+    { maxHeaderSize: 16_384, keepAliveTimeout: 0, requireHostHeader: false },
+    answer,
   );
+  server.on("checkExpectation", answer);
   server.on("connect", (request, connection, head) => {
     void openTunnel(lease, request, connection, head).catch(() => connection.destroy());
   });
   server.on("clientError", (_error, connection) => {
+    // In the middle of a request its own entry tells how it ended.
+    const response = answering.get(connection);
+    if (response !== undefined) return refuse(response, MALFORMED, lease.request.patterns);
     void refuseBytes(lease, connection).catch(() => connection.destroy());
   });
   return (connection) => {
