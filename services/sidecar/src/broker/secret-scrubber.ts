@@ -9,7 +9,7 @@ const STAND_IN = "[redacted]";
  */
 export class SecretScrubber extends Transform {
   readonly #secrets: readonly string[];
-  readonly #any: RegExp;
+  readonly #secret: RegExp;
   /** By a character's code: whether a secret begins with it. */
   readonly #begins = new Uint8Array(256);
   #held = "";
@@ -18,7 +18,7 @@ export class SecretScrubber extends Transform {
   constructor(secrets: readonly string[]) {
     super();
     this.#secrets = toLongestFirst(secrets.map((secret) => Buffer.from(secret).toString("latin1")));
-    this.#any = toExpression(this.#secrets);
+    this.#secret = toExpression(this.#secrets);
     for (const secret of this.#secrets) this.#begins[secret.charCodeAt(0)] = 1;
   }
 
@@ -37,12 +37,12 @@ export class SecretScrubber extends Transform {
   }
 
   override _flush(done: TransformCallback): void {
-    done(null, Buffer.from(this.#held.replace(this.#any, STAND_IN), "latin1"));
+    done(null, Buffer.from(this.#held.replace(this.#secret, STAND_IN), "latin1"));
   }
 
   #find(text: string, at: number): RegExpExecArray | null {
-    this.#any.lastIndex = at;
-    return this.#any.exec(text);
+    this.#secret.lastIndex = at;
+    return this.#secret.exec(text);
   }
 
   /** Where the end of `text`, from `at` on, begins to be the beginning of a secret; the text's length if nowhere. */
@@ -59,8 +59,8 @@ export class SecretScrubber extends Transform {
 
 /** Takes the secrets out of what comes whole: header values. */
 export function toScrub(secrets: readonly string[]): (text: string) => string {
-  const any = toExpression(toLongestFirst(secrets));
-  return (text) => text.replace(any, STAND_IN);
+  const secret = toExpression(toLongestFirst(secrets));
+  return (text) => text.replace(secret, STAND_IN);
 }
 
 function toLongestFirst(secrets: readonly string[]): string[] {

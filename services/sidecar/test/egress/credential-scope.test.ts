@@ -141,7 +141,7 @@ describe("S3.4 a credential goes to its host, port, scheme, path and methods onl
   test("another run's placeholder opens nothing, and each run's door gives its own credential", async () => {
     const [one, two] = [await openDoor(), await openDoor({ value: SECOND })];
     const wrong = await sendRaw(one.port, toRequest(two, `${sinks.bound.base}/x`));
-    expect([wrong.status, sinks.bound.dials]).toEqual([407, 0]);
+    expect([wrong.status, sinks.bound.dials]).toEqual([401, 0]);
     await sendRaw(one.port, toRequest(one, `${sinks.bound.base}/x`));
     await sendRaw(two.port, toRequest(two, `${sinks.bound.base}/x`));
     expect(sinks.bound.requests.map(({ headers }) => headers["x-api-key"])).toEqual([SECRET, SECOND]);

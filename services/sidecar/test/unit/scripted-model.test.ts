@@ -262,6 +262,7 @@ describe("a scripted model", () => {
         headers: expect.objectContaining({ authorization: "Bearer sesame" }),
         body: { model: "m", messages: [] },
         at: expect.any(Number),
+        end: "whole",
       },
     ]);
     model.reset({ script: [{ text: "another" }] });
