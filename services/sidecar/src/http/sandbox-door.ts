@@ -6,6 +6,7 @@ import type { Lease } from "../broker/lease.ts";
 import { forwardModelCall, MODEL_PREFIX } from "../broker/model-forwarder.ts";
 import { refuse } from "../broker/refusal.ts";
 import { MALFORMED, openTunnel, refuseBytes } from "../broker/tunnel.ts";
+import { DoorConnection } from "./door-connection.ts";
 
 /**
  * Serves one connection from inside the lease's sandbox. The other end is hostile: headers, bodies and calls at once are
@@ -42,7 +43,7 @@ export function openSandboxDoor(lease: Lease): (connection: Duplex) => void {
     const onEnd = (): void => void connection.destroy();
     lease.ended.addEventListener("abort", onEnd, { once: true });
     connection.once("close", () => lease.ended.removeEventListener("abort", onEnd));
-    server.emit("connection", connection);
+    server.emit("connection", new DoorConnection(connection));
   };
 }
 
