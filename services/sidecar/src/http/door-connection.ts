@@ -4,9 +4,9 @@ import { Duplex } from "node:stream";
 type Done = (error?: Error | null) => void;
 
 /**
- * Node 24 frees the text of a gathered write to an HTTP/2 stream too early when the last part of it is empty, as it is
- * at the end of an answer: the client then reads freed memory of this process in place of the head. So no text and
- * nothing empty is given to the stream.
+ * Seen with Node 24.21: where text was gathered into one write to an HTTP/2 stream with an empty part at its end, as at the
+ * end of an answer, the client once read freed memory of this process in place of the head. Why was not proved; no text
+ * and nothing empty is given to the stream since.
  */
 export class DoorConnection extends Duplex {
   readonly #inner: Duplex;
