@@ -218,6 +218,7 @@ function toProfileContext(settings: Settings, providers: ProviderList) {
     defaults: readAgentDefaults(settings.configDir),
     providers,
     prices: readPriceList(settings.configDir),
+    isCostLimited: settings.costUsd !== undefined,
     skillsDir: settings.skillsDir,
     defaultModel: settings.model,
     demoModel: settings.demoModel,

@@ -57,6 +57,8 @@ export type ProfileContext = {
   readonly providerKeys: Readonly<Record<string, string>>;
   /** By `provider/name`. */
   readonly prices: ReadonlyMap<string, ListedPrice>;
+  /** The operator set a ceiling of cost. */
+  readonly isCostLimited: boolean;
 };
 
 /** Throws an Error that names the file; an operator reads it at start. */
@@ -225,14 +227,17 @@ function mayReach(url: URL, isRequestsOwn: boolean, context: ProfileContext): bo
   return false;
 }
 
-/** An operator's price goes before a caller's, but for an endpoint of the caller's own, which the caller pays. */
+/**
+ * An operator's price goes before a caller's, but for an endpoint of the caller's own, which the caller pays. A ceiling of
+ * the operator's is never kept by a price that a caller named: one of nothing would lift it.
+ */
 function toPrice(
   { name, baseUrl, price }: Exclude<ModelRequest, string>,
   configured: ListedPrice | undefined,
-  { prices }: ProfileContext,
+  { prices, isCostLimited }: ProfileContext,
 ): ListedPrice | null {
   if (baseUrl !== undefined) return price ?? configured ?? null;
-  return configured ?? prices.get(name) ?? price ?? null;
+  return configured ?? prices.get(name) ?? (isCostLimited ? null : (price ?? null));
 }
 
 type ModelHeader = NonNullable<Extract<ModelEndpoint, { kind: "http" }>["header"]>;

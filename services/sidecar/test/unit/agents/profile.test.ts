@@ -17,6 +17,7 @@ const CONTEXT: ProfileContext = {
   privateTargets: ["http://127.0.0.1:9000"],
   credentials: [{ host: "gateway.example.com", header: "X-Key", value: "operator-gateway-key" }],
   prices: new Map(),
+  isCostLimited: false,
   providerKeys: { anthropic: "operator-key" },
 };
 
@@ -50,6 +51,16 @@ describe("a model", () => {
       model: { provider: "anthropic", name: "some-model", api: "anthropic-messages", price: null },
       endpoint: { header: { name: "x-api-key", value: "operator-key" }, privateAllowed: true },
     });
+  });
+
+  test("S3.6 may be given a price that is not known, but not where it would keep the operator's ceiling", () => {
+    const price = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 };
+    const own = { name: "own/m", baseUrl: "https://models.example/v1", api: "openai-completions" };
+    const toModel = (model: object, isCostLimited: boolean) =>
+      resolve({ model: { ...model, price } }, { isCostLimited }).model.price;
+    expect(toModel({ name: "anthropic/unlisted" }, false)).toEqual(price);
+    expect(toModel({ name: "anthropic/unlisted" }, true)).toBeNull();
+    expect(toModel(own, true)).toEqual(price); // who names the endpoint pays it
   });
 
   test("takes the request's own credential before the operator's", () => {
