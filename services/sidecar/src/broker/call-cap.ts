@@ -22,14 +22,14 @@ const CAP_FIELDS = [
 ];
 const CHOICE_FIELDS = ["n", "best_of"];
 /** Kinds of service at a price that the list does not have are left out, and the provider's default is used. */
-const LISTED_SERVICE: Readonly<Record<string, readonly unknown[]>> = {
-  service_tier: ["auto", "default", "flex", "standard_only"],
-  speed: ["standard"],
-};
+const LISTED_SERVICE: ReadonlyMap<string, readonly unknown[]> = new Map([
+  ["service_tier", ["auto", "default", "flex", "standard_only"]],
+  ["speed", ["standard"]],
+]);
 const READ_FIELDS = [
   ...CAP_FIELDS,
   ...CHOICE_FIELDS,
-  ...Object.keys(LISTED_SERVICE),
+  ...LISTED_SERVICE.keys(),
   "stream",
   "stream_options",
   "thinking",
@@ -70,7 +70,7 @@ function isPlain(name: string, value: unknown): boolean {
   const lower = name.toLowerCase();
   if (lower !== name && READ_FIELDS.includes(lower)) return false;
   if (CHOICE_FIELDS.includes(name)) return isCount(value);
-  return LISTED_SERVICE[name]?.includes(value) ?? true;
+  return LISTED_SERVICE.get(name)?.includes(value) ?? true;
 }
 
 /** Chat completions have two, of which providers refuse the one or the other, and both together. */

@@ -21,6 +21,9 @@ const REACHING_FIELDS = [
 /** Kinds of tools that only describe what the harness itself will do; all others are run by the provider. */
 const OWN_TOOLS: readonly unknown[] = [undefined, "function", "custom"];
 
+/** More than any harness sends; what is deeper cannot be written anew, nor measured, without running out of stack. */
+const MAX_DEPTH = 200;
+
 const Call = z.record(z.string(), z.unknown());
 
 /**
@@ -30,6 +33,7 @@ const Call = z.record(z.string(), z.unknown());
 export function judgeCall(bytes: Buffer, model: string): JudgedCall {
   const call = toCall(bytes);
   if (call === undefined) return { refused: "The model call is not a JSON object." };
+  if (!isShallow(call)) return { refused: "The model call is nested too deeply." };
   // Some providers read names without regard to case.
   const names = Object.keys(call).map((name) => name.toLowerCase());
   const isPlain = names.filter((name) => name === "model").length === 1;
@@ -73,6 +77,11 @@ function isFetched(part: Record<string, unknown>): boolean {
   ];
   const isAddress = (value: unknown): boolean => typeof value === "string" && !/^data:/i.test(value);
   return addresses.some(isAddress) || namesAddress(part.content) || namesAddress(part.output);
+}
+
+function isShallow(value: unknown, depth = 0): boolean {
+  if (typeof value !== "object" || value === null) return true;
+  return depth < MAX_DEPTH && Object.values(value).every((inner) => isShallow(inner, depth + 1));
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

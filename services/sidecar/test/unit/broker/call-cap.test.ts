@@ -211,3 +211,10 @@ test("S3.11 whatever the fields hold, no reader of the capped call can find a hi
     }),
   );
 });
+
+test("S3.6 a field with a name that every object has is a field like others", () => {
+  const call: Fields = JSON.parse('{"__proto__":1,"constructor":2,"toString":3,"max_tokens":900}');
+  expect(JSON.stringify(capCall("openai-completions", call, 100))).toBe(
+    '{"__proto__":1,"constructor":2,"toString":3,"max_tokens":100}',
+  );
+});

@@ -122,3 +122,12 @@ describe("a call that is refused", () => {
     expect(judgeWith(fields)).toEqual({ refused: expect.any(String) });
   });
 });
+
+test("S3.6 a call that is nested too deeply to be written anew is refused, wherever it is deep", () => {
+  const nest = (open: string, close: string, depth: number) => open.repeat(depth) + close.repeat(depth);
+  const toRefused = (fields: string) => judge(`{"model":"gpt-5",${fields}}`);
+  const refused = { refused: "The model call is nested too deeply." };
+  expect(toRefused(`"x":${nest("[", "]", 100_000)}`)).toEqual(refused);
+  expect(toRefused(`"messages":[${nest('{"content":[', "]}", 100_000)}]`)).toEqual(refused);
+  expect(toRefused(`"x":${nest("[", "]", 100)}`)).toHaveProperty("call");
+});
