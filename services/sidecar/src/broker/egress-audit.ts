@@ -16,7 +16,8 @@ type HostSum = EgressSummary["hosts"][number];
 export class EgressAudit {
   readonly #tell: (event: EgressEvent) => Promise<void>;
   readonly #open = new Set<EgressEntry>();
-  readonly #told = new Set<Promise<void>>();
+  /** Resolves when everything up to the last event is told. */
+  #told: Promise<void> = Promise.resolve();
   readonly #hosts = new Map<string, HostSum>();
   #sum = { allowed: 0, denied: 0, bytesSent: 0, bytesReceived: 0 };
 
@@ -38,15 +39,15 @@ export class EgressAudit {
   /** Ends what is still open as cut; resolves when every event is accepted. */
   async settle(): Promise<void> {
     for (const entry of this.#open) entry.end("cut");
-    await Promise.all(this.#told);
+    await this.#told;
   }
 
+  /** One after the other: what a run does at once, a thousand times, must not fill the journal's queue and get lost. */
   #close(entry: EgressEntry, event: EgressEvent): Promise<void> {
     this.#open.delete(entry);
     this.#add(event);
-    const told = this.#tell(event).catch(() => undefined);
-    this.#told.add(told);
-    return told.finally(() => this.#told.delete(told));
+    this.#told = this.#told.then(() => this.#tell(event)).catch(() => undefined);
+    return this.#told;
   }
 
   #add(event: EgressEvent): void {
