@@ -14,6 +14,12 @@ const CLIENT_AUTH: ReadonlySet<string> = new Set([
   ...["authorization", "x-api-key", "api-key", "x-goog-api-key", "x-auth-token", "private-token"],
 ]);
 
+/** By these some servers take another method or path than the request's own, and so than the credential is bound to. */
+const OVERRIDES: ReadonlySet<string> = new Set([
+  ...["x-http-method-override", "x-http-method", "x-method-override"],
+  ...["x-original-url", "x-rewrite-url", "x-original-uri"],
+]);
+
 /** They would lead a client around the door, or tell of the sidecar's own connection. */
 const NOT_FOR_INSIDE: ReadonlySet<string> = new Set([
   ...["alt-svc", "strict-transport-security", "public-key-pins", "clear-site-data"],
@@ -49,6 +55,7 @@ export function toOutgoingHeaders(
       !name.startsWith("proxy-") &&
       !CLIENT_AUTH.has(toDashed(name)) &&
       toDashed(name) !== credential?.header.replaceAll("_", "-") &&
+      !(credential !== undefined && OVERRIDES.has(toDashed(name))) &&
       // A part of an answer could hold a part of a secret, which could not be seen.
       !(identity && (name === "range" || name === "if-range")) &&
       !placeholders.some((text) => name.includes(text) || String(value).includes(text)),

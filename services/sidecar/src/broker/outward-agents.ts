@@ -13,6 +13,9 @@ const MAX_FREE = 8;
 
 export type Outward = { readonly destination: Destination; readonly privateAllowed: boolean };
 
+/** Kept open for all hosts together: Node counts by host, and a run may name many below one suffix. */
+const MAX_FREE_SOCKETS = 16;
+
 /** Node's agent asks for connections by options; this is what ours are asked with. */
 type DialOptions = ClientRequestArgs & { readonly outward?: Outward };
 
@@ -48,6 +51,12 @@ class CheckedAgent extends HttpAgent {
     super({ keepAlive: true, maxFreeSockets: MAX_FREE }); // Node's bound for sockets in use does not hold for ones still being made
     this.#dialer = dialer;
     this.#ended = ended;
+  }
+
+  override keepSocketAlive(socket: Duplex): boolean {
+    const free = Object.values(this.freeSockets).reduce((sum, sockets) => sum + (sockets?.length ?? 0), 0);
+    const kept: unknown = super.keepSocketAlive(socket); // whether it can be kept, though its type says nothing
+    return free < MAX_FREE_SOCKETS && kept === true;
   }
 
   override createConnection(
