@@ -70,6 +70,8 @@ export class Lease {
   readonly secretTexts: readonly string[];
   /** Model calls that are being carried now. */
   calls = 0;
+  /** Bytes of their bodies. */
+  callBytes = 0;
   /** Requests that are being carried now, model calls not among them. */
   carried = 0;
   /** Model calls of which the provider reported far less than was seen. */

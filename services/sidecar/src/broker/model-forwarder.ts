@@ -20,8 +20,9 @@ const CALL_PATH: Record<ModelApi, string> = {
   "openai-responses": "/responses",
   "anthropic-messages": "/v1/messages",
 };
+/** Of one call, and of all that a run has under way: a hostile one must not fill the memory with them. */
 const MAX_BODY_BYTES = 32 * 1024 * 1024;
-/** At once for one run: a hostile one must not fill the memory with half-sent bodies. */
+/** At once for one run. */
 const MAX_CALLS = 8;
 const REQUEST_HEADERS = [
   "content-type",
@@ -47,16 +48,18 @@ export async function forwardModelCall(
   response.once("close", () => {
     lease.calls -= 1;
   });
-  const body = await readBody(request).catch(() => "cut" as const);
+  const body = await readBody(lease, request, response).catch(() => "cut" as const);
   if (body === "cut") {
     response.destroy();
     return entry.end("cut");
   }
   if (body === null) return deny(lease, entry, TOO_LARGE, response);
   const judged = judgeCall(body, lease.request.model);
-  if ("refused" in judged) return deny(lease, entry, toCallFault(judged.refused), response);
-  const admission = admit(lease, judged.call);
-  if ("reason" in admission) return deny(lease, entry, admission, response);
+  const admission = "refused" in judged ? toCallFault(judged.refused) : admit(lease, judged.call);
+  if ("reason" in admission) {
+    lease.countBytes(body.length); // of what goes out, the forwarder does
+    return deny(lease, entry, admission, response);
+  }
   const meter = new CallMeter(lease, admission);
   const { upstream, api } = lease.request;
   if (upstream.kind === "demo") return answerAsDemo(entry, admission.call, meter, response);
@@ -214,12 +217,24 @@ async function answerAsDemo(
   else response.destroy();
 }
 
-async function readBody(request: IncomingMessage): Promise<Buffer | null> {
+/** Null where the run's bodies would be too large together; each is held until its answer is over. */
+async function readBody(
+  lease: Lease,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<Buffer | null> {
   const chunks: Buffer[] = [];
   let size = 0;
+  response.once("close", () => {
+    lease.callBytes -= size;
+  });
   for await (const chunk of request) {
     size += chunk.length;
-    if (size > MAX_BODY_BYTES) return null;
+    lease.callBytes += chunk.length;
+    if (lease.callBytes > MAX_BODY_BYTES) {
+      lease.countBytes(size);
+      return null;
+    }
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

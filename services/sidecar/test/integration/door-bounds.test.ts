@@ -110,3 +110,40 @@ test("S3.11 requests sent in one breath are all written down, though the journal
   await lease.settle();
   expect(told).toHaveLength(lease.audit.summary().denied + lease.audit.summary().allowed);
 });
+
+test("S3.6 bodies of model calls count against the run's bytes, also of those that are refused", async () => {
+  const { lease, faults } = openLease({ limits: { requests: 100, bytes: 100_000 } });
+  const door = await openDoor(lease);
+  const proof = { authorization: `Bearer ${lease.placeholder}` };
+  const call = JSON.stringify({ model: "another", input: "x".repeat(60_000) });
+  await askModel(door, proof, call);
+  expect(faults).toEqual([]);
+  await askModel(door, proof, call);
+  expect(faults).toMatchObject([{ code: "budget_exceeded" }]);
+});
+
+test("S3.6 bodies of model calls that are under way have one bound together, which is free again when they are over", async () => {
+  const { lease } = openLease();
+  const door = await openDoor(lease);
+  const proof = { authorization: `Bearer ${lease.placeholder}` };
+  const half = request({
+    ...{ host: "127.0.0.1", port: door, path: "/model/chat/completions", method: "POST" },
+    headers: { ...proof, "content-length": String(24 * 1024 ** 2) },
+  });
+  half.on("error", () => undefined);
+  half.write(Buffer.alloc(20 * 1024 ** 2, " "));
+  await vi.waitFor(() => expect(lease.callBytes).toBe(20 * 1024 ** 2), 20_000);
+  const other = `{"model":"another","input":"${"x".repeat(16 * 1024 ** 2)}"}`;
+  await askModel(door, proof, other).catch(() => undefined); // it is cut where it is refused
+  await vi.waitFor(() => expect(lease.callBytes).toBe(20 * 1024 ** 2), 20_000);
+  half.destroy();
+  await vi.waitFor(() => expect(lease.callBytes).toBe(0), 20_000);
+  expect(await askModel(door, proof, other)).toContain("Only calls of this run's own model");
+});
+
+async function askModel(port: number, headers: Record<string, string>, body: string): Promise<string> {
+  const path = "/model/chat/completions";
+  const asked = request({ host: "127.0.0.1", port, path, method: "POST", headers }).end(body);
+  const [response] = await once(asked, "response");
+  return text(response);
+}
