@@ -4,7 +4,10 @@ const MIN_PART_CHARS = 8;
 /** Derived forms shorter than this would hit ordinary text (the hex form of one letter is two digits). */
 const MIN_DERIVED_CHARS = 6;
 
-/** The value itself; without its scheme (`Bearer`, `Token`, …); and of `Basic`, what it encodes and the password in it. */
+/**
+ * The value itself; without its scheme (`Bearer`, `Token`, …); of `Basic`, what it encodes and the password in it; and what
+ * stands behind each `=`, which a server shows alone (`session=…` of a cookie, `token="…"`).
+ */
 export function toSecretForms(value: string): string[] {
   const [, scheme = "", bare = ""] = /^(\S+)\s+(.+)$/.exec(value.trim()) ?? [];
   const forms = [value, value.trim(), bare];
@@ -12,6 +15,7 @@ export function toSecretForms(value: string): string[] {
     const pair = Buffer.from(bare, "base64").toString("utf8");
     forms.push(pair, pair.slice(pair.indexOf(":") + 1));
   }
+  for (const [, part = ""] of value.matchAll(/=\s*"?([^\s;,"]+)/g)) forms.push(part);
   // A part that is a common short word would take the word out of everything.
   return [...new Set(forms.filter((form) => form === value || form.length >= MIN_PART_CHARS))].filter(
     Boolean,
