@@ -3,7 +3,7 @@ import { lookup } from "node:dns/promises";
 import { once } from "node:events";
 import { connect, isIP, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
-import pLimit from "p-limit";
+import pLimit, { type LimitFunction } from "p-limit";
 import { unlessAborted } from "../kernel/deadline.ts";
 import { isSameOrigin, judgeAddresses, type PrivateTarget } from "./address-rule.ts";
 import { type Destination, toText } from "./destination.ts";
@@ -36,8 +36,10 @@ export type DialOptions = {
 };
 
 const CONNECT_MS = 10_000;
-/** A lookup holds one of the four threads that all work on files shares; a run may ask for many slow names. */
+/** A lookup holds one of the four threads that all work on files shares. */
 const MAX_LOOKUPS = 2;
+/** A run may ask for many slow names: they wait for each other, and others' wait for one of them at most. */
+const MAX_LOOKUPS_PER_RUN = 1;
 /** A name may have hundreds of addresses; no run shall knock at them all with one request. */
 const MAX_TRIES = 4;
 
@@ -48,6 +50,8 @@ export class Dialer {
   readonly #resolve: (host: string) => Promise<readonly string[]>;
   readonly #readOwnAddresses: () => readonly string[];
   readonly #limit = pLimit(MAX_LOOKUPS);
+  /** By the signal that says that the run is over. */
+  readonly #runLimits = new WeakMap<AbortSignal, LimitFunction>();
 
   constructor(options: DialerOptions) {
     this.#privateTargets = options.privateTargets;
@@ -63,7 +67,7 @@ export class Dialer {
     const timer = setTimeout(() => timeUp.abort(toLate(destination)), this.#connectMs);
     const signal = AbortSignal.any([options.signal, timeUp.signal]);
     try {
-      const found = await this.#findAddresses(destination.host, signal);
+      const found = await this.#findAddresses(destination.host, signal, this.#toRunLimit(options.signal));
       const addresses = this.#check(destination, found, options.privateAllowed ?? false);
       return await connectToOne(destination, addresses, endsAt, signal);
     } finally {
@@ -72,16 +76,27 @@ export class Dialer {
   }
 
   /** The lookup itself cannot be stopped: it keeps its place until the system answers. */
-  async #findAddresses(host: string, signal: AbortSignal): Promise<readonly string[]> {
+  async #findAddresses(
+    host: string,
+    signal: AbortSignal,
+    runLimit: LimitFunction,
+  ): Promise<readonly string[]> {
     signal.throwIfAborted();
     if (isIP(host) !== 0) return [host];
-    const found = this.#limit(async () => (signal.aborted ? [] : await this.#resolve(host)));
+    const look = async () => (signal.aborted ? [] : await this.#resolve(host));
+    const found = runLimit(() => (signal.aborted ? [] : this.#limit(look)));
     const addresses = await unlessAborted(
       found.catch(() => []),
       signal,
     );
     if (addresses.length > 0) return addresses;
     throw new DialError("unreachable", `The name ${host} has no address.`);
+  }
+
+  #toRunLimit(run: AbortSignal): LimitFunction {
+    const limit = this.#runLimits.get(run) ?? pLimit(MAX_LOOKUPS_PER_RUN);
+    this.#runLimits.set(run, limit);
+    return limit;
   }
 
   #check(destination: Destination, found: readonly string[], privateAllowed: boolean): readonly string[] {

@@ -203,7 +203,8 @@ describe("waiting", () => {
       },
     });
     const end = new AbortController();
-    const dial = (host: string, signal = never) => dialer.dial(goTo(80, host), { signal }).catch(() => host);
+    const dial = (host: string, signal = new AbortController().signal) =>
+      dialer.dial(goTo(80, host), { signal }).catch(() => host); // each of a run of its own
     const dialled = [dial("a"), dial("b"), dial("c", end.signal), dial("d"), dial("e")];
     await vi.waitFor(() => expect(asked).toEqual(["a", "b"]));
     end.abort();
@@ -215,5 +216,27 @@ describe("waiting", () => {
     await vi.waitFor(() => expect(asked).toEqual(["a", "b", "d", "e"]));
     for (const answer of answers) answer();
     expect(await Promise.all(dialled)).toEqual(["a", "b", "c", "d", "e"]);
+  });
+
+  test("a run's many slow names hold up its own only, and another run's name is looked up beside them", async () => {
+    const asked: string[] = [];
+    const answers: (() => void)[] = [];
+    const { dialer } = openDialer([], {
+      resolve: (host) => {
+        asked.push(host);
+        return new Promise((answer) => answers.push(() => answer([])));
+      },
+    });
+    const [one, other] = [new AbortController(), new AbortController()];
+    const dial = (host: string, { signal }: AbortController) =>
+      dialer.dial(goTo(80, host), { signal }).catch(() => undefined);
+    const dialled = ["a", "b", "c", "d"].map((host) => dial(host, one));
+    dialled.push(dial("model", other));
+    await vi.waitFor(() => expect(asked).toEqual(["a", "model"]));
+    one.abort();
+    other.abort();
+    for (const answer of answers) answer();
+    await Promise.all(dialled);
+    expect(asked).toEqual(["a", "model"]);
   });
 });
