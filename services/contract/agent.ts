@@ -67,7 +67,17 @@ export const ModelRequest = z.union([
 ]);
 export type ModelRequest = z.infer<typeof ModelRequest>;
 
-const headerName = z.string().regex(/^[A-Za-z0-9-]{1,64}$/, "must be a header name");
+/** Not those that say where a message goes or ends: they are the broker's. */
+const headerName = z
+  .string()
+  .regex(/^[A-Za-z0-9-]{1,64}$/, "must be a header name")
+  .refine(
+    (name) =>
+      !/^(host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|content-.*|proxy-.*)$/i.test(
+        name,
+      ),
+    "must be a header that can carry a secret",
+  );
 
 /** A shorter one could not be told from ordinary text where it must be taken out. */
 export const SHORTEST_SECRET = 8;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Credential } from "#contract/agent";
+import { Credential } from "#contract/agent";
 import { RunRequest } from "#contract/run";
 import type { Profile } from "../../../src/agents/profile.ts";
 import { toEgressRule } from "../../../src/broker/egress-policy.ts";
@@ -99,4 +99,23 @@ describe("a credential", () => {
       path: `/credentials/0/${field}`,
     });
   });
+});
+
+test("S3.4 a credential's header is none that says where a message goes or ends", () => {
+  const isTaken = (header: string) =>
+    Credential.safeParse({ host: "api.example.com", header, value: "secret-0123456789" }).success;
+  const taken = ["Authorization", "x-api-key", "cookie", "Private-Token"];
+  const refused = [
+    "host",
+    "Connection",
+    "transfer-encoding",
+    "Content-Length",
+    "proxy-authorization",
+    "expect",
+    "TE",
+  ];
+  expect([taken.map(isTaken), refused.map(isTaken)]).toEqual([
+    taken.map(() => true),
+    refused.map(() => false),
+  ]);
 });
