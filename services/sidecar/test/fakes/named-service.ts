@@ -2,18 +2,19 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { COMMAND, type LiveService, openLiveService } from "./live-service.ts";
+import { type LiveService, openLiveService, PROGRAM } from "./live-service.ts";
 
-/** `names` all lead to 127.0.0.1. */
+/** `names` all lead to 127.0.0.1; `flags` are Node's. */
 export function openNamedService(
   names: readonly string[],
   env: Readonly<Record<string, string>>,
+  flags: readonly string[] = [],
 ): Promise<LiveService> {
   const hosts = join(mkdtempSync(join(tmpdir(), "pillion-hosts-")), "hosts");
   writeFileSync(hosts, `127.0.0.1 localhost ${names.join(" ")}\n`);
   const script = `mount --bind ${hosts} /etc/hosts && exec "$@"`;
   return openLiveService({
-    command: ["unshare", "--mount", "bash", "-c", script, "bash", ...COMMAND],
+    command: ["unshare", "--mount", "bash", "-c", script, "bash", process.execPath, ...flags, PROGRAM],
     env,
   });
 }
