@@ -199,10 +199,14 @@ except e.HTTPError as x: print(x.read().decode(), end="")'`,
   });
 
   test("a credential is put in for a program that shows the placeholder, and does not come back", async () => {
-    const { text } = await tour(`curl -sS -H "Authorization: Bearer $GITHUB_TOKEN" ${bound}/echo`);
+    // Each character is told as its neighbour: the run's events have no secret in them whatever was seen inside.
+    const shift = "explode | map(. + 1) | implode";
+    const { text } = await tour(
+      `curl -sS -H "Authorization: Bearer $GITHUB_TOKEN" ${bound}/echo | jq -r '.authorization | ${shift}'`,
+    );
+    const seen = [...text.trim()].map((letter) => String.fromCharCode(letter.charCodeAt(0) - 1)).join("");
     expect(outside.requests.map(({ headers }) => headers.authorization)).toEqual([REAL]);
-    expect(text).not.toContain(REAL.slice(7));
-    expect(JSON.parse(text)).toMatchObject({ host: new URL(bound ?? "").host });
+    expect(seen).toBe("[redacted]");
   });
 
   test("TLS goes through a tunnel, or from the door on with the certificate checked", async () => {
