@@ -71,7 +71,7 @@ export interface ModelRequest {
   body: unknown;
   /** Milliseconds since the epoch. */
   at: number;
-  /** Of the answer, as far as it was handed to the system. */
+  /** Of a streamed answer, as far as it was handed to the system. */
   sentBytes: number;
   /** How the answer ended; null while it goes on. `cut`: the caller hung up before its end. */
   end: "whole" | "cut" | null;
