@@ -65,7 +65,7 @@ describe("S3.4 at a real door", () => {
     { timeout: 120_000 },
     async (way) => {
       for (const [what, bad] of hosts) {
-        if (way === "connect" && (bad === "" || /:[^\]]*$/.test(bad)) && !bad.includes(":")) continue;
+        if (way === "connect" && bad.startsWith(" ")) continue; // a second blank behind the method
         const door = await openDoorFor(
           [bad.toLowerCase().replace(/:.*/, ""), "a.example", "evil.example"],
           ["127.0.0.1"],
