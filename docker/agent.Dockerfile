@@ -52,7 +52,7 @@ RUN cd /opt/pillion/node && mkdir lib \
 
 FROM ${DEBIAN_IMAGE} AS debian-base
 RUN apt-get update -qq \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends git ca-certificates tini >/dev/null \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends git ca-certificates tini libnss-myhostname >/dev/null \
  && printf 'agent:x:1000:1000::/home/agent:/usr/sbin/nologin\n' >>/etc/passwd \
  && printf 'agent:x:1000:\n' >>/etc/group \
  && [ "$(id -u agent)" = 1000 ] \

@@ -1,5 +1,5 @@
-// What processes of this machine use, read from /proc, for `pnpm bench`.
-import { readdir, readFile } from "node:fs/promises";
+// What processes of this machine use, read from /proc, for the benches.
+import { readdir, readFile, writeFile } from "node:fs/promises";
 
 type Seen = { readonly pid: number; readonly parent: number; readonly cpuSeconds: number };
 
@@ -37,4 +37,22 @@ const TICKS_PER_SECOND = 100;
 export async function readPss(pid: number): Promise<number> {
   const text = await readFile(`/proc/${pid}/smaps_rollup`, "latin1").catch(() => "");
   return Number(/^Pss:\s+(\d+) kB/m.exec(text)?.[1] ?? 0) * 1024;
+}
+
+/** Bytes in memory now, and the most since the last reset, by proc_pid_status(5). */
+export async function readRss(pid: number): Promise<number> {
+  return readStatus(pid, "VmRSS");
+}
+
+export async function readPeak(pid: number): Promise<number> {
+  return readStatus(pid, "VmHWM");
+}
+
+export async function resetPeak(pid: number): Promise<void> {
+  await writeFile(`/proc/${pid}/clear_refs`, "5");
+}
+
+async function readStatus(pid: number, name: string): Promise<number> {
+  const text = await readFile(`/proc/${pid}/status`, "latin1");
+  return Number(new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(text)?.[1]) * 1024;
 }

@@ -26,8 +26,13 @@ export const Capabilities = z.object({
     wallMs: z.int(),
     idleMs: z.int(),
     steps: z.int(),
+    requests: z.int(),
+    egressBytes: z.int(),
+    tokens: z.int().nullable(),
+    costUsd: z.number().nullable(),
     requestBytes: z.int(),
   }),
+  egress: z.array(z.string()).describe("Hosts that `egress` may name."),
   providers: z.array(z.object({ id: z.string(), api: z.string(), keyConfigured: z.boolean() })),
   defaultModel: z
     .string()

@@ -1,7 +1,8 @@
 /** Schemas that have a name of their own on the OpenAPI page. */
 import type { z } from "zod";
-import { AgentRequest, Credential, ModelRequest, Skill } from "./agent.ts";
+import { AgentRequest, CredentialRequest, ModelRequest, Skill } from "./agent.ts";
 import { Capabilities } from "./capabilities.ts";
+import { EgressRefusal, EgressSummary } from "./egress.ts";
 import { RunEvent } from "./event.ts";
 import { FieldError, Problem } from "./failure.ts";
 import { HarnessInfo, RunHarness } from "./harness.ts";
@@ -29,7 +30,9 @@ export const COMPONENTS: Readonly<Record<string, z.ZodType>> = {
   Capabilities,
   ChangedFile,
   ChangedFiles,
-  Credential,
+  CredentialRequest,
+  EgressRefusal,
+  EgressSummary,
   Exit,
   FieldError,
   HarnessInfo,

@@ -1,8 +1,9 @@
 /** What a run tells, numbered from 1 without gaps; `run.ended` is always the last. */
 import { z } from "zod";
+import { EgressBody, EgressSummary } from "./egress.ts";
 import { Problem } from "./failure.ts";
 import { RunHarness } from "./harness.ts";
-import { Exit, RunId, RunOutcome, Stop, Usage } from "./run.ts";
+import { Exit, NO_EGRESS, RunId, RunOutcome, Stop, Usage } from "./run.ts";
 import { Receipt } from "./sandbox.ts";
 import { ToolCall, ToolResult } from "./tool.ts";
 
@@ -27,9 +28,10 @@ const bodies = {
     usage: Usage.describe("This call only."),
     total: Usage,
   },
+  egress: EgressBody,
   notice: {
     level: z.enum(["info", "warning"]),
-    topic: z.enum(["sandbox", "harness", "retry", "limit", "compaction", "results"]),
+    topic: z.enum(["sandbox", "harness", "retry", "limit", "compaction", "results", "usage"]),
     text: z.string(),
     receipt: Receipt.optional(),
     harness: RunHarness.optional(),
@@ -40,6 +42,7 @@ const bodies = {
     output: z.string().nullable(),
     stopReason: z.string().nullable(),
     usage: Usage,
+    egress: EgressSummary.default(NO_EGRESS),
     exit: Exit.nullable(),
     stop: Stop.nullable(),
     failure: Problem.nullable(),
@@ -70,6 +73,7 @@ export const RunEvent = z
     eventOf("tool.update"),
     eventOf("tool.result"),
     eventOf("usage"),
+    eventOf("egress"),
     eventOf("notice"),
     eventOf("run.ended"),
   ])
@@ -87,6 +91,7 @@ export const EventBody = z.discriminatedUnion("type", [
   bodyOf("tool.update"),
   bodyOf("tool.result"),
   bodyOf("usage"),
+  bodyOf("egress"),
   bodyOf("notice"),
   bodyOf("run.ended"),
 ]);

@@ -1,6 +1,7 @@
 /** A run as it is requested and as it is reported. */
 import { z } from "zod";
-import { AgentRequest, Credential, ModelRequest } from "./agent.ts";
+import { AgentRequest, CredentialRequest, ModelRequest } from "./agent.ts";
+import { EgressPattern, EgressSummary } from "./egress.ts";
 import { Problem } from "./failure.ts";
 import { HarnessId, RunHarness } from "./harness.ts";
 import { Receipt, SandboxRequest } from "./sandbox.ts";
@@ -93,6 +94,13 @@ export const Limits = z.strictObject({
   wallMs: z.int().min(1).optional().describe("Milliseconds from the run's start to its end."),
   idleMs: z.int().min(1).optional().describe("Most milliseconds without any event."),
   steps: z.int().min(1).optional().describe("Most model calls."),
+  requests: z.int().min(1).optional().describe("Most requests through the door, model calls included."),
+  tokens: z.int().min(1).optional().describe("Most tokens, of input and output together."),
+  costUsd: z
+    .number()
+    .positive()
+    .optional()
+    .describe("Most US dollars; refused where the model has no price."),
 });
 export type Limits = z.infer<typeof Limits>;
 
@@ -101,7 +109,7 @@ const metadata = z
   .refine((map) => Object.keys(map).length <= 32, "at most 32 entries");
 
 /** Fields of the contract that this version refuses by name. */
-export const NOT_IMPLEMENTED = ["session", "egress", "tools", "mcpServers", "telemetry"] as const;
+export const NOT_IMPLEMENTED = ["session", "tools", "mcpServers", "telemetry"] as const;
 
 export const RunRequest = z.strictObject({
   harness: HarnessId.default("pi"),
@@ -122,7 +130,18 @@ export const RunRequest = z.strictObject({
     .optional()
     .describe("Programs the run may start; never more than the operator allows."),
   role: z.enum(["worker", "reader"]).default("worker").describe("A reader can never write."),
-  credentials: z.array(Credential).max(16).optional().describe("Secrets; held in memory, never stored."),
+  credentials: z
+    .array(CredentialRequest)
+    .max(16)
+    .optional()
+    .describe("Secrets; held in memory, never stored, and never inside the sandbox."),
+  egress: z
+    .array(EgressPattern)
+    .max(256)
+    .optional()
+    .describe(
+      "Hosts that the run may reach besides its model: none unless named, and never more than the operator allows.",
+    ),
   limits: Limits.optional(),
   metadata: metadata.optional(),
 });
@@ -171,6 +190,9 @@ export const Timings = z.object({
 });
 export type Timings = z.infer<typeof Timings>;
 
+/** Also of runs that were written down before it was told. */
+export const NO_EGRESS: EgressSummary = { allowed: 0, denied: 0, bytesSent: 0, bytesReceived: 0, hosts: [] };
+
 export const Run = z
   .object({
     id: RunId,
@@ -180,6 +202,7 @@ export const Run = z
     model: z.string(),
     demo: z.boolean().describe("True when the embedded demo model answered: no real AI."),
     usage: Usage,
+    egress: EgressSummary.default(NO_EGRESS).describe("Where the run talked to, summed up."),
     stopReason: z.string().nullable(),
     exit: Exit.nullable(),
     stop: Stop.nullable(),

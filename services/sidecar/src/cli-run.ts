@@ -3,7 +3,7 @@ import { basename, resolve } from "node:path";
 import type { Command } from "commander";
 import type { ZodError } from "zod";
 import type { InlineFile } from "#contract/run";
-import { durationMs, wholeNumber } from "./setting-kinds.ts";
+import { decimal, durationMs, wholeNumber } from "./setting-kinds.ts";
 
 export type RunCommand = {
   readonly command: "run";
@@ -44,11 +44,15 @@ export type RunFlags = {
   readonly tool?: readonly string[];
   readonly skill?: readonly string[];
   readonly allowProgram?: readonly string[];
+  readonly egress?: readonly string[];
   readonly sandbox?: string;
   readonly role?: string;
   readonly limitWall?: string;
   readonly limitIdle?: string;
   readonly limitSteps?: string;
+  readonly limitRequests?: string;
+  readonly limitTokens?: string;
+  readonly limitCost?: string;
   readonly metadata?: readonly string[];
   readonly demo?: boolean;
   readonly stream?: boolean;
@@ -77,11 +81,15 @@ export function addRun(program: Command): Command {
     .option("--tool <name>", "allow this tool and no other; may be repeated", collect)
     .option("--skill <name>", "give this skill; may be repeated", collect)
     .option("--allow-program <name>", "allow this program, if the operator does; may be repeated", collect)
+    .option("--egress <host>", "let the run reach this host, if the operator does; may be repeated", collect)
     .option("--sandbox <kind>", "auto, local or docker")
     .option("--role <role>", "worker, or reader: can never write")
     .option("--limit-wall <time>", "most time for the run, like 90s or 10m")
     .option("--limit-idle <time>", "most time without any event")
     .option("--limit-steps <n>", "most model calls")
+    .option("--limit-requests <n>", "most requests through the door, model calls included")
+    .option("--limit-tokens <n>", "most tokens, of input and output together")
+    .option("--limit-cost <dollars>", "most US dollars; refused for a model without a known price")
     .option("--metadata <key=value>", "label the run; may be repeated", collect)
     .option("--demo", "use the built-in demo model: no key, no real AI")
     .option("--stream", "print every event as a JSON line")
@@ -102,6 +110,9 @@ Exit codes:
 Examples:
   pillion run --demo
   pillion run "Fix the typos" --file README.md --model openai/gpt-5 --output-dir fixed
+  pillion run "Sort these notes" --file notes.md --limit-tokens 200000 --limit-cost 0.50
+  PILLION_EGRESS=api.example.com PILLION_ALLOWED_PROGRAMS=bash pillion run \\
+    "What is new at api.example.com?" --egress api.example.com --allow-program bash
   pillion run --role reader --workspace /srv/projects/shop "Where are orders validated?"
   echo '{"prompt": "Say hello", "model": "demo/tour"}' | pillion run --stream
 `;
@@ -126,7 +137,7 @@ export function toRun(
 function toRequest(
   prompt: string | undefined,
   flags: RunFlags,
-  limits: Record<string, unknown>,
+  limits: Record<string, number>,
   cwd: string,
 ): RequestDraft {
   return withoutGaps({
@@ -141,6 +152,7 @@ function toRequest(
     workspace: flags.workspace && { kind: "path", path: resolve(cwd, flags.workspace) },
     sandbox: orNothing({ kind: flags.sandbox }),
     execution: orNothing({ allowedPrograms: flags.allowProgram }),
+    egress: flags.egress,
     role: flags.role,
     limits: orNothing(limits),
     metadata: flags.metadata && Object.fromEntries(flags.metadata.map(toPair)),
@@ -179,16 +191,27 @@ function toFile(text: string, cwd: string): { path: string; from: string } {
   return { path: at === -1 ? basename(local) : text.slice(0, at), from: resolve(cwd, local) };
 }
 
-/** Milliseconds and counts; a string is what is wrong. */
-function toLimits(flags: RunFlags): Record<string, unknown> | string {
-  const time = durationMs("1ms", "168h").optional();
-  const wallMs = time.safeParse(flags.limitWall);
-  if (!wallMs.success) return `--limit-wall ${toMessage(wallMs.error)}`;
-  const idleMs = time.safeParse(flags.limitIdle);
-  if (!idleMs.success) return `--limit-idle ${toMessage(idleMs.error)}`;
-  const steps = wholeNumber(1, 1_000_000).optional().safeParse(flags.limitSteps);
-  if (!steps.success) return `--limit-steps ${toMessage(steps.error)}`;
-  return { wallMs: wallMs.data, idleMs: idleMs.data, steps: steps.data };
+/** How each limit is written; in the order in which mistakes are told. */
+const LIMITS = [
+  { name: "wallMs", flag: "--limit-wall", key: "limitWall", kind: durationMs("1ms", "168h") },
+  { name: "idleMs", flag: "--limit-idle", key: "limitIdle", kind: durationMs("1ms", "168h") },
+  { name: "steps", flag: "--limit-steps", key: "limitSteps", kind: wholeNumber(1, 1_000_000) },
+  { name: "requests", flag: "--limit-requests", key: "limitRequests", kind: wholeNumber(1, 10_000_000) },
+  { name: "tokens", flag: "--limit-tokens", key: "limitTokens", kind: wholeNumber(1, 1_000_000_000_000) },
+  { name: "costUsd", flag: "--limit-cost", key: "limitCost", kind: decimal(0.000001, 1_000_000) },
+] as const;
+
+/** Milliseconds, counts and dollars; a string is what is wrong. */
+function toLimits(flags: RunFlags): Record<string, number> | string {
+  const limits: Record<string, number> = {};
+  for (const { name, flag, key, kind } of LIMITS) {
+    const given = flags[key];
+    if (given === undefined) continue;
+    const read = kind.safeParse(given);
+    if (!read.success) return `${flag} ${toMessage(read.error)}`;
+    limits[name] = read.data;
+  }
+  return limits;
 }
 
 function toMessage(error: ZodError): string {

@@ -56,7 +56,7 @@ export function createLiveView(options: LiveViewOptions): (event: RunEvent) => s
   };
 }
 
-/** What to show once a run has ended: outcome, duration, files, tokens, sandbox. */
+/** What to show once a run has ended: outcome, duration, files, tokens, ways out, sandbox. */
 export function toSummary(run: Run, changes: ChangedFiles | undefined, options: LiveViewOptions): string {
   const paint = toPaint(options);
   const isGood = run.outcome === "succeeded";
@@ -70,6 +70,7 @@ export function toSummary(run: Run, changes: ChangedFiles | undefined, options: 
       : [`  ${paint("red", run.failure.code)}: ${toOneLine(run.failure.detail)}`]),
     ...(changes === undefined ? [] : [`  ${toFileSummary(changes, paint)}`]),
     `  ${toUsageSummary(run)}`,
+    ...toEgressSummary(run),
     ...(run.receipt === null ? [] : [`  sandbox ${run.receipt.kind}, ${toIsolation(run.receipt.missing)}`]),
     paint("dim", `  ${run.id}`),
   ];
@@ -94,6 +95,8 @@ function toLines(event: RunEvent, paint: Paint): string[] {
       return [`${paint("cyan", `→ ${toOneLine(event.tool)}`)} ${toArguments(event)}`.trimEnd()];
     case "tool.result":
       return [toResult(event, paint)];
+    case "egress":
+      return event.allowed ? [] : [paint("yellow", `! ${toDenial(event)}`)];
     case "notice":
       return [paint(event.level === "warning" ? "yellow" : "dim", `! ${toOneLine(event.text)}`)];
     default:
@@ -117,6 +120,13 @@ function toResult(event: EventOf<"tool.result">, paint: Paint): string {
     : `  ${paint("green", "✓")} ${paint("dim", size + took)}`;
 }
 
+/** Method, host and path are what the run wrote. */
+function toDenial({ method, host, port, path, reason }: EventOf<"egress">): string {
+  const where = host === null ? (path ?? "") : `${host}${port === null ? "" : `:${port}`}`;
+  const what = toOneLine(`${method ?? ""} ${where}`, 80);
+  return ["egress denied:", ...(what === "" ? [] : [what]), `(${reason})`].join(" ");
+}
+
 function toFileSummary({ files, truncated }: ChangedFiles, paint: Paint): string {
   if (files.length === 0) return "no files changed";
   const shown = files.slice(0, MAX_FILES).map(({ change, path }) => `${SIGNS[change]}${toOneLine(path, 80)}`);
@@ -130,6 +140,11 @@ function toUsageSummary({ usage }: Run): string {
   const cached = usage.cacheReadTokens === 0 ? "" : ` (${usage.cacheReadTokens} cached)`;
   const calls = `${usage.modelCalls} model ${usage.modelCalls === 1 ? "call" : "calls"}`;
   return `tokens ${usage.inputTokens} in${cached}, ${usage.outputTokens} out, ${calls}, ${cost}`;
+}
+
+/** Calls of the run's own model are among them. */
+function toEgressSummary({ egress: { allowed, denied } }: Run): string[] {
+  return allowed + denied === 0 ? [] : [`  egress: ${allowed} allowed, ${denied} denied`];
 }
 
 function toIsolation(missing: readonly string[]): string {

@@ -6,7 +6,12 @@ export type ModelEndpoint =
       readonly kind: "http";
       readonly baseUrl: URL;
       /** The header that opens it; its value is the secret, and only the broker reads it. */
-      readonly header: { readonly name: string; readonly value: string } | null;
+      readonly header: {
+        readonly name: string;
+        readonly value: string;
+        /** What events call it. */
+        readonly credential: string;
+      } | null;
       /** True when an operator named this very origin, so that a private address is meant. */
       readonly privateAllowed: boolean;
     };

@@ -21,6 +21,16 @@ export function wholeNumber(min: number, max: number): z.ZodType<number, string>
     .refine((value) => value >= min && value <= max, message);
 }
 
+/** A number with or without a decimal point. */
+export function decimal(min: number, max: number): z.ZodType<number, string> {
+  const message = `must be a number from ${min} to ${max}`;
+  return z
+    .string()
+    .regex(/^\d{1,12}(\.\d{1,12})?$/, { message, abort: true })
+    .transform(Number)
+    .refine((value) => value >= min && value <= max, message);
+}
+
 /** Bytes, plain or with k, m, g (powers of 1024). */
 export function bytes(min: string, max: string): z.ZodType<number, string> {
   return quantity(BYTE_UNITS, min, max, "bytes, plain or like 64k, 8m, 1g");
@@ -85,19 +95,37 @@ export function secretText(): z.ZodType<string, string> {
     .regex(/^[\x21-\x7e]+$/, "must be printable ASCII without spaces");
 }
 
-/** The origin of an http or https URL and nothing behind it, in its normal form. */
-export function origin(): z.ZodType<string, string> {
+/** The origin of an http or https URL in its normal form; `=` and a range of addresses may follow. */
+export function privateTarget(): z.ZodType<string, string> {
   return z
     .string()
-    .refine(isOrigin, "must be origins like http://127.0.0.1:9000, without a path")
-    .transform((text) => new URL(text).origin);
+    .refine((text) => isOrigin(toOriginAndRange(text)[0]), {
+      message: "must be origins like http://127.0.0.1:9000, without a path",
+      abort: true,
+    })
+    .refine((text) => isRange(toOriginAndRange(text)[1]), "must have a range like 10.1.0.0/16 behind the `=`")
+    .transform((text) => {
+      const [origin, range] = toOriginAndRange(text);
+      return range === undefined ? new URL(origin).origin : `${new URL(origin).origin}=${range}`;
+    });
+}
+
+function toOriginAndRange(text: string): readonly [string, string | undefined] {
+  const at = text.indexOf("=");
+  return at === -1 ? [text, undefined] : [text.slice(0, at), text.slice(at + 1)];
+}
+
+function isRange(text: string | undefined): boolean {
+  return text === undefined || z.union([z.cidrv4(), z.cidrv6()]).safeParse(text).success;
 }
 
 function isOrigin(text: string): boolean {
   if (!URL.canParse(text)) return false;
   const url = new URL(text);
   const isBare = url.pathname === "/" && url.search + url.hash + url.username + url.password === "";
-  return isBare && /^https?:$/.test(url.protocol) && !/[?#]/.test(text);
+  // The broker reaches no other names: one with `_` or a last dot would be listed in vain.
+  const isPlain = /^(\[.*\]|[a-z0-9-]+(\.[a-z0-9-]+)*)$/.test(url.hostname);
+  return isBare && isPlain && /^https?:$/.test(url.protocol) && !/[?#]/.test(text);
 }
 
 /** A host name as a Host header has it, in lower case; a port may follow. */

@@ -1,6 +1,7 @@
 /** The one table of settings: names, kinds, defaults and what each is for; flags, docs and reading come from it. */
 import { z } from "zod";
 import { ModelName } from "#contract/agent";
+import { EgressPattern } from "#contract/egress";
 import { ImageDigest } from "#contract/sandbox";
 import {
   absolutePath,
@@ -8,10 +9,11 @@ import {
   bytes,
   choice,
   credentialsJson,
+  decimal,
   durationMs,
   hostName,
   list,
-  origin,
+  privateTarget,
   secretText,
   wholeNumber,
   yesOrNo,
@@ -184,6 +186,24 @@ export const SettingTable = z.object({
     default: "200",
     description: "Most model calls of a run.",
   }),
+  requests: wholeNumber(1, 10_000_000).register(metas, {
+    kind: "number",
+    default: "10000",
+    description: "Most requests of a run through its door, model calls and refused ones included.",
+  }),
+  egressBytes: bytes("1k", "4096g").register(metas, {
+    kind: "bytes",
+    default: "1g",
+    description: "Most bytes that a run may send and receive through its door, model calls included.",
+  }),
+  tokens: wholeNumber(1, 1_000_000_000_000)
+    .optional()
+    .register(metas, { kind: "number", description: "Most tokens of a run, of input and output together." }),
+  costUsd: decimal(0.000001, 1_000_000).optional().register(metas, {
+    kind: "number",
+    description:
+      "Most US dollars that a run may cost; runs of models without a known price are refused then.",
+  }),
   prepareMs: durationMs("1ms", "1h").register(metas, {
     kind: "duration",
     default: "30s",
@@ -230,12 +250,19 @@ export const SettingTable = z.object({
     default: "1m",
     description: "How often the container engine is searched for what ended runs have left there.",
   }),
-  privateTargets: list(origin()).register(metas, {
+  egress: list(EgressPattern).optional().register(metas, {
+    kind: "text",
+    list: true,
+    defaultNote: "`egress.json` in the directory of the product's defaults, which names none",
+    description:
+      "Hosts that runs may reach where their requests name them, like `api.example.com`, `*.example.com`, `host:8443` or `http://host`; a single `,` means none.",
+  }),
+  privateTargets: list(privateTarget()).register(metas, {
     kind: "text",
     list: true,
     default: "",
     description:
-      "Exact origins, like `http://127.0.0.1:9000`, that a request's model may name although private.",
+      "Exact origins that may be reached although private, like `http://127.0.0.1:9000`, or `http://models.internal:8080=10.1.0.0/16` for one that must lie in a range; a cloud's metadata never.",
   }),
   openaiApiKey: secretText()
     .optional()
@@ -250,7 +277,8 @@ export const SettingTable = z.object({
     .optional()
     .register(metas, {
       ...secret,
-      description: "Credentials for every run, as a JSON array of `{host, header, value}`.",
+      description:
+        "Credentials that the service holds, as a JSON array of `{name, host, header, value}`: one for a model's host is used by itself, others where a request names them.",
     }),
   configDir: absolutePath().register(metas, {
     kind: "path",

@@ -3,8 +3,13 @@ import { mkdirSync, readdirSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import type { Capabilities } from "#contract/capabilities";
 import type { Run } from "#contract/run";
+import { readPriceList } from "./agents/price-list.ts";
 import { readAgentDefaults } from "./agents/profile.ts";
 import { type ProviderList, readProviderList } from "./agents/provider-list.ts";
+import { toText } from "./broker/destination.ts";
+import { Dialer } from "./broker/dialer.ts";
+import { readEgressList } from "./broker/egress-list.ts";
+import { toPrivateTarget } from "./broker/private-target.ts";
 import { PiHarness } from "./harnesses/pi/pi-harness.ts";
 import { createCallerApp } from "./http/caller-app.ts";
 import { openSandboxDoor } from "./http/sandbox-door.ts";
@@ -69,6 +74,9 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
   const results = await openResults(join(settings.home, "results"));
   const pi = new PiHarness(productDir, settings.modelRetries);
   const providers = readProviderList(settings.configDir);
+  const privateTargets = settings.privateTargets.map(toPrivateTarget);
+  const isPlain = (host: string, port: number): boolean =>
+    privateTargets.some((target) => target.scheme === "http" && target.host === host && target.port === port);
   const runs = new RunRegistry({
     journal,
     results,
@@ -77,7 +85,14 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
     profiles: toProfileContext(settings, providers),
     concurrency: settings.concurrency,
     queue: settings.queue,
-    ceiling: { wallMs: settings.wallMs, idleMs: settings.idleMs, steps: settings.steps },
+    ceiling: toCeiling(settings),
+    egressBytes: settings.egressBytes,
+    egress: {
+      egress: readEgressList(settings.configDir, settings.egress),
+      credentials: settings.credentials ?? [],
+      isPlain,
+    },
+    broker: { dialer: new Dialer({ privateTargets }), isPlain },
     prepareMs: settings.prepareMs,
     pids: settings.pids,
     workspaceBytes: settings.workspaceBytes,
@@ -149,6 +164,14 @@ function toEndLine({ outcome, failure, model, timings, usage, stop }: Run): obje
   };
 }
 
+function toCeiling({ wallMs, idleMs, steps, requests, tokens, costUsd }: Settings) {
+  return {
+    ...{ wallMs, idleMs, steps, requests },
+    ...(tokens === undefined ? {} : { tokens }),
+    ...(costUsd === undefined ? {} : { costUsd }),
+  };
+}
+
 /** In order of preference. The one without isolation is there only where the operator said so. */
 function toPlaces(settings: Settings, productDir: string): PlaceKind[] {
   const common = {
@@ -194,11 +217,14 @@ function toProfileContext(settings: Settings, providers: ProviderList) {
   return {
     defaults: readAgentDefaults(settings.configDir),
     providers,
+    prices: readPriceList(settings.configDir),
+    isCostLimited: settings.costUsd !== undefined,
     skillsDir: settings.skillsDir,
     defaultModel: settings.model,
     demoModel: settings.demoModel,
     allowedPrograms: settings.allowedPrograms,
-    privateTargets: settings.privateTargets,
+    // The range behind an origin is the dialler's business.
+    privateTargets: settings.privateTargets.map((target) => target.replace(/=.*$/, "")),
     credentials: settings.credentials ?? [],
     providerKeys: Object.fromEntries(
       Object.entries(keys).flatMap(([id, key]) => (key === undefined ? [] : [[id, key]])),
@@ -254,8 +280,13 @@ function toCapabilities(
       wallMs: settings.wallMs,
       idleMs: settings.idleMs,
       steps: settings.steps,
+      requests: settings.requests,
+      egressBytes: settings.egressBytes,
+      tokens: settings.tokens ?? null,
+      costUsd: settings.costUsd ?? null,
       requestBytes: settings.requestBytes,
     },
+    egress: readEgressList(settings.configDir, settings.egress).map(toText),
     providers: Object.entries(providers).map(([id, { api, baseUrl }]) => ({
       id,
       api,

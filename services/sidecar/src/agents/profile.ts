@@ -2,17 +2,13 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import {
-  type Credential,
-  type ModelPrice,
-  type ModelRequest,
-  ToolName,
-  WRITING_TOOLS,
-} from "#contract/agent";
+import { type Credential, type ModelRequest, ToolName, WRITING_TOOLS } from "#contract/agent";
 import type { ModelApi } from "#contract/extension";
 import type { RunRequest } from "#contract/run";
 import { Fault } from "../kernel/fault.ts";
 import type { ModelEndpoint } from "../model-endpoint.ts";
+import type { ListedPrice } from "../model-price.ts";
+import { resolveCredential } from "./credential-list.ts";
 import type { Provider, ProviderList } from "./provider-list.ts";
 import { type ResolvedSkill, resolveSkill } from "./skill-library.ts";
 
@@ -25,7 +21,7 @@ export type ProfileModel = {
   readonly reasoning: boolean;
   readonly contextWindow: number;
   readonly maxTokens: number;
-  readonly price: ModelPrice | null;
+  readonly price: ListedPrice | null;
 };
 
 export type Profile = {
@@ -59,6 +55,10 @@ export type ProfileContext = {
   readonly credentials: readonly Credential[];
   /** Operator's keys by provider id. */
   readonly providerKeys: Readonly<Record<string, string>>;
+  /** By `provider/name`. */
+  readonly prices: ReadonlyMap<string, ListedPrice>;
+  /** The operator set a ceiling of cost. */
+  readonly isCostLimited: boolean;
 };
 
 /** Throws an Error that names the file; an operator reads it at start. */
@@ -173,7 +173,7 @@ function resolveModel(request: RunRequest, context: ProfileContext): Pick<Profil
       reasoning: wanted.reasoning ?? facts?.reasoning ?? false,
       contextWindow: wanted.contextWindow ?? facts?.contextWindow ?? 128_000,
       maxTokens: wanted.maxTokens ?? facts?.maxTokens ?? 16_384,
-      price: wanted.price ?? facts?.price ?? null,
+      price: toPrice(wanted, facts?.price, context),
     },
     endpoint: {
       kind: "http",
@@ -227,6 +227,26 @@ function mayReach(url: URL, isRequestsOwn: boolean, context: ProfileContext): bo
   return false;
 }
 
+/**
+ * An operator's price goes before a caller's, but for an endpoint of the caller's own, which the caller pays. A ceiling of
+ * the operator's is never kept by a price that a caller named: one of nothing would lift it.
+ */
+function toPrice(
+  { name, baseUrl, price }: Exclude<ModelRequest, string>,
+  configured: ListedPrice | undefined,
+  { prices, isCostLimited }: ProfileContext,
+): ListedPrice | null {
+  if (baseUrl !== undefined) return price ?? configured ?? null;
+  return configured ?? prices.get(name) ?? (isCostLimited ? null : (price ?? null));
+}
+
+type ModelHeader = NonNullable<Extract<ModelEndpoint, { kind: "http" }>["header"]>;
+
+/** Its path and methods do not matter: only the model's own calls are sent there. */
+function toHeader({ name, host, header, value }: Credential): ModelHeader {
+  return { name: header.toLowerCase(), value, credential: name ?? host };
+}
+
 type HeaderQuestion = { id: string; provider: Provider | undefined; url: URL; api: ModelApi; isOwn: boolean };
 
 /** A request's own credential goes before the operator's; the operator's never go to a host that a request chose. */
@@ -234,19 +254,17 @@ function resolveHeader(
   request: RunRequest,
   context: ProfileContext,
   { id, provider, url, api, isOwn }: HeaderQuestion,
-): { name: string; value: string } | null {
-  request.credentials?.forEach((credential, index) => {
-    if (credential.host === url.host) return;
-    throw badField(
-      `/credentials/${index}/host`,
-      `must be ${url.host}: only the model provider's host can be reached in this version`,
-    );
-  });
-  const own = request.credentials?.at(-1);
+): ModelHeader | null {
+  const index = request.credentials?.findLastIndex(({ host }) => host === url.host) ?? -1;
+  const asked = request.credentials?.[index];
+  const own =
+    asked === undefined
+      ? undefined
+      : resolveCredential(asked, isOwn ? [] : context.credentials, `/credentials/${index}`);
   const kept = own ?? (isOwn ? undefined : context.credentials.find(({ host }) => host === url.host));
-  if (kept !== undefined) return { name: kept.header.toLowerCase(), value: kept.value };
+  if (kept !== undefined) return toHeader(kept);
   const key = isOwn ? undefined : context.providerKeys[id];
-  if (key !== undefined) return toKeyHeader(api, key);
+  if (key !== undefined) return { ...toKeyHeader(api, key), credential: toKeySetting(id) };
   if (provider === undefined || isOwn) return null;
   throw badField(
     "/credentials",

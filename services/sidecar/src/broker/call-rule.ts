@@ -1,9 +1,8 @@
 /** What a model call may ask of its provider: an answer of the run's own model, and nothing that leads elsewhere. Pure. */
 import { z } from "zod";
+import { isParsable } from "./call-shape.ts";
 
-export type JudgedCall =
-  | { readonly call: Record<string, unknown>; readonly body: Buffer }
-  | { readonly refused: string };
+export type JudgedCall = { readonly call: Record<string, unknown> } | { readonly refused: string };
 
 /** Fields by which a provider would use other models, other providers, servers of the agent's choice or its own search. */
 const REACHING_FIELDS = [
@@ -24,10 +23,11 @@ const OWN_TOOLS: readonly unknown[] = [undefined, "function", "custom"];
 const Call = z.record(z.string(), z.unknown());
 
 /**
- * Judges the body of a call. The allowed one is written anew from what was parsed, so that the provider cannot read
+ * Judges the body of a call. The allowed one is to be written anew from what was parsed, so that the provider cannot read
  * anything else in it: a name given twice is given once, by the value that was judged.
  */
 export function judgeCall(bytes: Buffer, model: string): JudgedCall {
+  if (!isParsable(bytes)) return { refused: "The model call is nested too deeply, or has too many values." };
   const call = toCall(bytes);
   if (call === undefined) return { refused: "The model call is not a JSON object." };
   // Some providers read names without regard to case.
@@ -43,7 +43,7 @@ export function judgeCall(bytes: Buffer, model: string): JudgedCall {
       refused: "Content that the provider would fetch from an address is not allowed; send its bytes.",
     };
   }
-  return { call, body: Buffer.from(JSON.stringify(call)) };
+  return { call };
 }
 
 function toCall(bytes: Buffer): Record<string, unknown> | undefined {

@@ -1,22 +1,16 @@
-/** Carries a run's model calls to its provider and nothing else; the placeholder becomes the real key here. */
-import { lookup } from "node:dns";
-import {
-  type ClientRequest,
-  request as httpRequest,
-  type IncomingMessage,
-  type ServerResponse,
-} from "node:http";
-import { request as httpsRequest } from "node:https";
-import { isIP, type LookupFunction } from "node:net";
-import { pipeline } from "node:stream";
+/** Carries a run's model calls to its provider and nothing else; the placeholder becomes the real key here, and the budget is kept. */
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
 import type { ModelApi } from "#contract/extension";
 import type { ModelEndpoint } from "../model-endpoint.ts";
-import { toSecretForms } from "../secret-forms.ts";
-import { isPublicAddress } from "./address-rule.ts";
-import type { Lease } from "./broker.ts";
+import type { Admission } from "./budget.ts";
 import { judgeCall } from "./call-rule.ts";
 import { answerDemoRequest } from "./demo-model.ts";
-import { SecretScrubber, scrubText } from "./secret-scrubber.ts";
+import { toDestination } from "./destination.ts";
+import { type Denied, deny, judgeShape, NO_PROOF, USED_UP } from "./door-routes.ts";
+import type { EgressEntry } from "./egress-audit.ts";
+import { type Failure, forward } from "./forwarder.ts";
+import type { Lease } from "./lease.ts";
+import { UsageReader } from "./usage-reader.ts";
 
 /** Path under the door that stands for the provider's base URL. */
 export const MODEL_PREFIX = "/model";
@@ -26,8 +20,9 @@ const CALL_PATH: Record<ModelApi, string> = {
   "openai-responses": "/responses",
   "anthropic-messages": "/v1/messages",
 };
+/** Of one call, and of all that a run has under way: a hostile one must not fill the memory with them. */
 const MAX_BODY_BYTES = 32 * 1024 * 1024;
-/** At once for one run: a hostile one must not fill the memory with half-sent bodies. */
+/** At once for one run. */
 const MAX_CALLS = 8;
 const REQUEST_HEADERS = [
   "content-type",
@@ -37,7 +32,6 @@ const REQUEST_HEADERS = [
   "openai-beta",
   "user-agent",
 ];
-const RESPONSE_HEADERS = ["content-type", "retry-after", "request-id", "x-request-id"];
 
 /** Answers one request that came through the door of the lease's sandbox. Never throws; refusals are JSON for the agent. */
 export async function forwardModelCall(
@@ -45,110 +39,202 @@ export async function forwardModelCall(
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  const { authorization, "x-api-key": apiKey } = request.headers;
-  if (!lease.isShownBy(authorization, typeof apiKey === "string" ? apiKey : undefined)) {
-    return refuse(response, 401, "The run's placeholder is missing.");
-  }
-  const { api, model, upstream } = lease.request;
-  const [path] = (request.url ?? "").split("?", 1); // a query means nothing to these calls and is dropped
-  if (request.method !== "POST" || path !== `${MODEL_PREFIX}${CALL_PATH[api]}`) {
-    return refuse(response, 403, "Only calls of this run's own model are forwarded.");
-  }
-  if (lease.calls >= MAX_CALLS) return refuse(response, 429, "Too many model calls at once.");
+  const entry = lease.audit.open("model");
+  entry.method = request.method ?? null;
+  entry.path = request.url ?? null;
+  const denied = judge(lease, request);
+  if (denied !== undefined) return deny(lease, entry, denied, response);
   lease.calls += 1;
   response.once("close", () => {
     lease.calls -= 1;
   });
-  const body = await readBody(request);
-  if (body === null) return refuse(response, 413, "The model call is too large.");
-  const judged = judgeCall(body, model);
-  if ("refused" in judged) return refuse(response, 403, judged.refused);
-  if (!lease.request.onModelCall()) return refuse(response, 403, "The run's steps are used up.");
-  if (upstream.kind === "demo") return answerAsDemo(judged.call, response);
-  const target = new URL(`${upstream.baseUrl.href.replace(/\/$/, "")}${CALL_PATH[api]}`);
-  forward(lease, upstream, target, request, judged.body, response);
-}
-
-function forward(
-  lease: Lease,
-  upstream: Extract<ModelEndpoint, { kind: "http" }>,
-  target: URL,
-  request: IncomingMessage,
-  body: Buffer,
-  response: ServerResponse,
-): void {
-  // Node looks a name up, but dials a literal address without asking; it is checked here.
-  const literal = target.hostname.replace(/^\[|\]$/g, "");
-  if (!upstream.privateAllowed && isIP(literal) !== 0 && !isPublicAddress(literal)) {
-    return refuse(
-      response,
-      502,
-      `The model's provider at ${target.host} cannot be reached (ADDRESS_REFUSED).`,
-    );
+  const body = await readBody(lease, request, response).catch(() => "cut" as const);
+  if (body === "cut") {
+    response.destroy();
+    return entry.end("cut");
   }
-  const headers: Record<string, string> = {
-    ...pick(request.headers, REQUEST_HEADERS),
-    "accept-encoding": "identity", // an encoded answer could not be scrubbed
-    "content-length": String(body.length),
-    ...(upstream.header === null ? {} : { [upstream.header.name]: upstream.header.value }),
-  };
-  const send = target.protocol === "https:" ? httpsRequest : httpRequest;
-  const outgoing: ClientRequest = send(target, {
-    method: "POST",
-    headers,
-    signal: lease.ended,
-    ...(upstream.privateAllowed ? {} : { lookup: lookupPublic }),
-  });
-  response.once("close", () => outgoing.destroy());
-  outgoing.once("error", (error) =>
-    refuse(response, 502, `The model's provider at ${target.host} cannot be reached (${toCode(error)}).`),
+  if (body === null) return deny(lease, entry, TOO_LARGE, response);
+  const judged = judgeCall(body, lease.request.model);
+  const admission = "refused" in judged ? toCallFault(judged.refused) : admit(lease, judged.call);
+  if ("reason" in admission) {
+    lease.countBytes(body.length); // of what goes out, the forwarder does
+    return deny(lease, entry, admission, response);
+  }
+  const meter = new CallMeter(lease, admission);
+  const { upstream, api } = lease.request;
+  if (upstream.kind === "demo") return answerAsDemo(entry, admission.call, meter, response);
+  await send(
+    lease,
+    entry,
+    { upstream, api, headers: request.headers, call: admission.call },
+    meter,
+    response,
   );
-  outgoing.once("response", (incoming) => {
-    const secrets = upstream.header === null ? [] : toSecretForms(upstream.header.value);
-    const kept = Object.entries(pick(incoming.headers, RESPONSE_HEADERS));
-    const scrubbed = kept.map(([name, value]) => [name, scrubText(value, secrets)]);
-    response.writeHead(incoming.statusCode ?? 502, Object.fromEntries(scrubbed));
-    response.flushHeaders();
-    // A cut answer must look cut inside too: the connection is destroyed, not ended.
-    pipeline([incoming, new SecretScrubber(secrets), response], (error) => error && response.destroy());
-  });
-  outgoing.end(body);
 }
 
-/** Resolves once and dials exactly what was checked. */
-const lookupPublic: LookupFunction = (hostname, options, callback) => {
-  lookup(hostname, { ...options, all: true }, (error, addresses) => {
-    if (error !== null) return callback(error, "", 0);
-    const [first] = addresses;
-    if (first === undefined || !addresses.every(({ address }) => isPublicAddress(address))) {
-      const refused = Object.assign(new Error("not a public address"), { code: "ADDRESS_REFUSED" });
-      return callback(refused, "", 0);
-    }
-    if (options.all) return callback(null, addresses);
-    callback(null, first.address, first.family);
-  });
+function judge(lease: Lease, request: IncomingMessage): Denied | undefined {
+  const [path] = (request.url ?? "").split("?", 1); // a query means nothing to these calls and is dropped
+  if (!lease.countRequest()) return USED_UP;
+  const misshapen = judgeShape(request);
+  if (misshapen !== undefined) return misshapen;
+  if (!lease.isShownBy(request.headers)) return { ...NO_PROOF, status: 401 };
+  if (request.method !== "POST" || path !== `${MODEL_PREFIX}${CALL_PATH[lease.request.api]}`)
+    return toCallFault("Only calls of this run's own model are forwarded.");
+  if (lease.calls >= MAX_CALLS)
+    return { reason: "limit", status: 429, message: "Too many model calls at once." };
+  return undefined;
+}
+
+/** Steps first: what they refuse is no call to the budget. */
+function admit(lease: Lease, call: Readonly<Record<string, unknown>>): Admission | Denied {
+  if (!lease.request.onModelCall())
+    return { reason: "limit", status: 403, message: "The run's steps are used up." };
+  const admission = lease.budget.admit(lease.request.api, call);
+  if (admission === "reserved")
+    return {
+      reason: "limit",
+      status: 429,
+      message: "What is left of the run's budget is held for its other calls.",
+    };
+  if (admission === "used_up") {
+    lease.exceedBudget();
+    return { reason: "limit", status: 403, message: "The run's budget is used up." };
+  }
+  return admission;
+}
+
+const TOO_LARGE: Denied = { reason: "limit", status: 413, message: "The model call is too large." };
+
+function toCallFault(message: string): Denied {
+  return { reason: "call_not_allowed", status: 403, message };
+}
+
+/** Reads what a call spends while its answer streams; settles it once. */
+class CallMeter {
+  readonly #lease: Lease;
+  readonly #admission: Admission;
+  readonly #reader: UsageReader;
+  #isSettled = false;
+
+  constructor(lease: Lease, admission: Admission) {
+    this.#lease = lease;
+    this.#admission = admission;
+    this.#reader = new UsageReader(lease.request.api);
+  }
+
+  /** False where what has come proves that the budget is overrun. */
+  take(bytes: Buffer): boolean {
+    this.#reader.write(bytes);
+    if (!this.#admission.isOverrun(this.#reader.estimate)) return true;
+    this.settle();
+    this.#lease.exceedBudget();
+    return false;
+  }
+
+  /** `wasTaken`: the provider has the call, and bills its input whatever becomes of the answer. */
+  settle(wasTaken = false): void {
+    if (this.#isSettled) return;
+    this.#isSettled = true;
+    const { doubted } = this.#admission.settle(this.#reader.end(), this.#reader.estimate, wasTaken);
+    this.#lease.noteCall(doubted);
+  }
+}
+
+type Call = {
+  readonly upstream: Extract<ModelEndpoint, { kind: "http" }>;
+  readonly api: ModelApi;
+  readonly headers: IncomingMessage["headers"];
+  readonly call: Readonly<Record<string, unknown>>;
 };
 
-async function answerAsDemo(call: unknown, response: ServerResponse): Promise<void> {
-  response.writeHead(200, { "content-type": "text/event-stream" });
-  response.flushHeaders();
-  try {
-    for await (const chunk of answerDemoRequest(call)) {
-      if (response.destroyed) return;
-      response.write(chunk);
-    }
-    response.end();
-  } catch {
-    response.destroy();
+async function send(
+  lease: Lease,
+  entry: EgressEntry,
+  { upstream, api, headers, call }: Call,
+  meter: CallMeter,
+  response: ServerResponse,
+): Promise<void> {
+  const { baseUrl, header, privateAllowed } = upstream;
+  const scheme = baseUrl.protocol === "https:" ? "https" : "http";
+  const destination = toDestination(scheme, baseUrl.host);
+  if ("refused" in destination) {
+    meter.settle();
+    return deny(
+      lease,
+      entry,
+      { reason: "bad_host", status: 403, message: destination.message },
+      response,
+      baseUrl.host,
+    );
   }
+  entry.destination = destination;
+  entry.credential = header?.credential ?? null;
+  const target = `${baseUrl.pathname.replace(/\/$/, "")}${CALL_PATH[api]}`;
+  entry.path = target;
+  const outgoing: OutgoingHttpHeaders = {
+    ...pick(headers, REQUEST_HEADERS),
+    "accept-encoding": "identity", // an encoded answer could not be read
+    ...(header === null ? {} : { [header.name]: header.value }),
+  };
+  const body = Buffer.from(JSON.stringify(call));
+  await forward(
+    lease,
+    entry,
+    { destination, privateAllowed, method: "POST", target, headers: outgoing, body },
+    response,
+    { onBytes: (bytes) => meter.take(bytes), onOver: (failure) => meter.settle(isTaken(entry, failure)) },
+  );
 }
 
-async function readBody(request: IncomingMessage): Promise<Buffer | null> {
+/** A caller that leaves before the answer begins does not get the call for nothing. */
+function isTaken({ status, address }: EgressEntry, failure: Failure | null): boolean {
+  if (status !== null) return status >= 200 && status < 300;
+  return failure === "cut" && address !== null;
+}
+
+async function answerAsDemo(
+  entry: EgressEntry,
+  call: unknown,
+  meter: CallMeter,
+  response: ServerResponse,
+): Promise<void> {
+  entry.status = 200;
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  response.flushHeaders();
+  let isWhole = false;
+  try {
+    for await (const chunk of answerDemoRequest(call)) {
+      if (response.destroyed || !meter.take(Buffer.from(chunk))) break;
+      response.write(chunk);
+    }
+    isWhole = !response.destroyed;
+  } catch {
+    // not a request that the demo model understands: cut
+  }
+  meter.settle();
+  await entry.end(isWhole ? null : "cut");
+  if (isWhole) response.end();
+  else response.destroy();
+}
+
+/** Null where the run's bodies would be too large together; each is held until its answer is over. */
+async function readBody(
+  lease: Lease,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<Buffer | null> {
   const chunks: Buffer[] = [];
   let size = 0;
+  response.once("close", () => {
+    lease.callBytes -= size;
+  });
   for await (const chunk of request) {
     size += chunk.length;
-    if (size > MAX_BODY_BYTES) return null;
+    lease.callBytes += chunk.length;
+    if (lease.callBytes > MAX_BODY_BYTES) {
+      lease.countBytes(size);
+      return null;
+    }
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
@@ -161,22 +247,4 @@ function pick(headers: IncomingMessage["headers"], names: readonly string[]): Re
       return typeof value === "string" ? [[name, value]] : [];
     }),
   );
-}
-
-function toCode(error: Error): string {
-  return "code" in error && typeof error.code === "string" ? error.code : "failed";
-}
-
-/** Both dialects read `error.message`. */
-export function refuse(response: ServerResponse, status: number, message: string): void {
-  if (response.headersSent || response.destroyed) {
-    response.destroy();
-    return;
-  }
-  const body = JSON.stringify({ type: "error", error: { type: "pillion_refused", message } });
-  response.writeHead(status, {
-    "content-type": "application/json",
-    "content-length": Buffer.byteLength(body),
-  });
-  response.end(body);
 }

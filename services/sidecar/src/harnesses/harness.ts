@@ -51,6 +51,8 @@ export interface StartedHarness extends AsyncDisposable {
 export type StartOptions = {
   /** Tools that the process may register at all; the first of three layers. */
   readonly tools: readonly string[];
+  /** Environment besides the harness's own: how programs find the door. */
+  readonly env: Readonly<Record<string, string>>;
   /** Name and version of who asks, where a harness wants to know. */
   readonly signal: AbortSignal;
 };

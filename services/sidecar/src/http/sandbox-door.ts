@@ -1,8 +1,12 @@
 /** The sandbox's door: HTTP on the connections that come through a pipe. No listener, no port. */
-import { createServer } from "node:http";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
-import type { Lease } from "../broker/broker.ts";
-import { forwardModelCall, MODEL_PREFIX, refuse } from "../broker/model-forwarder.ts";
+import { routeRequest } from "../broker/door-routes.ts";
+import type { Lease } from "../broker/lease.ts";
+import { forwardModelCall, MODEL_PREFIX } from "../broker/model-forwarder.ts";
+import { refuse } from "../broker/refusal.ts";
+import { MALFORMED, openTunnel, refuseBytes } from "../broker/tunnel.ts";
+import { DoorConnection } from "./door-connection.ts";
 
 /**
  * Serves one connection from inside the lease's sandbox. The other end is hostile: headers, bodies and calls at once are
@@ -10,19 +14,45 @@ import { forwardModelCall, MODEL_PREFIX, refuse } from "../broker/model-forwarde
  * work for servers that listen, and this one does not).
  */
 export function openSandboxDoor(lease: Lease): (connection: Duplex) => void {
-  const server = createServer({ maxHeaderSize: 16_384, keepAliveTimeout: 0 }, (request, response) => {
-    response.on("error", () => undefined);
-    request.on("error", () => undefined);
-    if (!request.url?.startsWith(`${MODEL_PREFIX}/`))
-      return refuse(response, 404, "There is nothing at this address.");
-    void forwardModelCall(lease, request, response).catch(() => response.destroy());
+  const answering = new WeakMap<Duplex, ServerResponse>();
+  const answer = (request: IncomingMessage, response: ServerResponse): void => {
+    const { socket } = request;
+    answering.set(socket, response);
+    response.once("close", () => {
+      if (answering.get(socket) === response) answering.delete(socket);
+    });
+    serve(lease, request, response);
+  };
+  // What Node would refuse by itself, without a word that a program could read, is refused by the routes.
+  const server = createServer(
+    { maxHeaderSize: 16_384, keepAliveTimeout: 0, requireHostHeader: false },
+    answer,
+  );
+  server.on("checkExpectation", answer);
+  server.on("connect", (request, connection, head) => {
+    void openTunnel(lease, request, connection, head).catch(() => connection.destroy());
   });
-  server.on("clientError", (_error, socket) => socket.destroy());
+  server.on("clientError", (_error, connection) => {
+    // In the middle of a request its own entry tells how it ended.
+    const response = answering.get(connection);
+    if (response !== undefined) return refuse(response, MALFORMED, lease.request.patterns);
+    void refuseBytes(lease, connection).catch(() => connection.destroy());
+  });
   return (connection) => {
     if (lease.ended.aborted) return void connection.destroy();
     const onEnd = (): void => void connection.destroy();
     lease.ended.addEventListener("abort", onEnd, { once: true });
     connection.once("close", () => lease.ended.removeEventListener("abort", onEnd));
-    server.emit("connection", connection);
+    server.emit("connection", new DoorConnection(connection));
   };
+}
+
+function serve(lease: Lease, request: IncomingMessage, response: ServerResponse): void {
+  response.on("error", () => undefined);
+  request.on("error", () => undefined);
+  const isModel = request.url?.startsWith(`${MODEL_PREFIX}/`);
+  const served = isModel
+    ? forwardModelCall(lease, request, response)
+    : routeRequest(lease, request, response);
+  void served.catch(() => response.destroy());
 }

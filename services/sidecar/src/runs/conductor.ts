@@ -1,6 +1,7 @@
 /** The story of one run: lease, sandbox, harness, events, end. Everything below throws Faults; here they become the end. */
-import type { Run, Stop } from "#contract/run";
-import { Lease } from "../broker/broker.ts";
+import type { Run, Stop, Usage } from "#contract/run";
+import { toDoorEnvironment } from "../broker/door-environment.ts";
+import { Lease, type LeaseLimits, type LeaseParts } from "../broker/lease.ts";
 import type { Harness, HarnessStop, OpenHarness, PromptEnd, StartedHarness } from "../harnesses/harness.ts";
 import { openDeadline, unlessAborted, within } from "../kernel/deadline.ts";
 import { Fault, toFault } from "../kernel/fault.ts";
@@ -10,6 +11,7 @@ import type { PlaceKind, Sandbox, SandboxSpec } from "../sandboxes/sandbox.ts";
 import { LimitWatch } from "./limits.ts";
 import type { ResultStore } from "./result-store.ts";
 import type { AcceptDoor, ActiveRun, RunEnding } from "./run.ts";
+import type { RunEgress } from "./run-egress.ts";
 import { toInstructions, toPrompt, toSkillFiles, toWorkspaceFiles } from "./run-input.ts";
 
 export type ConductorParts = {
@@ -17,6 +19,9 @@ export type ConductorParts = {
   readonly spec: SandboxSpec;
   readonly harness: Harness;
   readonly limits: { readonly wallMs: number; readonly idleMs: number; readonly steps: number };
+  readonly broker: LeaseParts;
+  readonly egress: RunEgress;
+  readonly leaseLimits: LeaseLimits;
   /** Names of the limits that were asked for higher than the operator allows. */
   readonly clamped: readonly string[];
   /** Most time from the start to the prompt. */
@@ -42,13 +47,15 @@ async function perform(run: ActiveRun, parts: ConductorParts): Promise<RunEnding
   run.move("prepare");
   using limits = new LimitWatch(parts.limits, (fault) => run.stop(fault));
   limits.start();
-  using lease = openLease(run, limits);
+  const lease = openLease(run, parts, limits);
+  await using held = new AsyncDisposableStack();
+  held.defer(() => settleLease(run, lease));
   using setUp = openDeadline(parts.prepareMs, () => toLateFault(run), run.stopped);
   const sandbox = await openSandbox(parts.place, parts.spec, parts.openDoor(lease), setUp.signal);
   await run.noteSandbox(sandbox);
   let harness: StartedHarness | undefined;
   try {
-    const starting = startHarness(run, sandbox, parts).then((started) => {
+    const starting = startHarness(run, sandbox, lease, parts).then((started) => {
       harness = started;
       return prepare(run, sandbox, started, lease, parts);
     });
@@ -57,8 +64,10 @@ async function perform(run: ActiveRun, parts: ConductorParts): Promise<RunEnding
     limits.touch(); // from here on silence counts; setting up has its own deadline
     const prompted = pump(run, open.prompt(toPrompt(run.request)), limits);
     const end = await unlessAborted(Promise.race([prompted, sandbox.lost]), run.stopped);
+    lease.end();
     return toEnding(run, end.failure, end, await windDown(run, sandbox, harness, parts));
   } catch (thrown) {
+    lease.end();
     return toEnding(run, toFault(thrown), null, await windDown(run, sandbox, harness, parts));
   }
 }
@@ -70,25 +79,77 @@ function toLateFault(run: ActiveRun): Fault {
   return new Fault("harness_not_started", "The run could not be set up in time.");
 }
 
-function openLease(run: ActiveRun, limits: LimitWatch): Lease {
-  return new Lease({
-    runId: run.id,
-    model: run.profile.model.name,
-    api: run.profile.model.api,
-    upstream: run.profile.endpoint,
-    onModelCall: () => !run.stopped.aborted && limits.step(),
-  });
+/** What the run may spend and reach. It ends with the run, at once; what was going on then is written down. */
+function openLease(
+  run: ActiveRun,
+  { broker, egress, leaseLimits }: ConductorParts,
+  limits: LimitWatch,
+): Lease {
+  const { model, endpoint } = run.profile;
+  const lease = new Lease(
+    {
+      runId: run.id,
+      model: model.name,
+      api: model.api,
+      upstream: endpoint,
+      price: model.price,
+      maxTokens: model.maxTokens,
+      egress: egress.rules,
+      patterns: egress.patterns,
+      credentials: egress.credentials,
+      limits: leaseLimits,
+      onModelCall: () => !run.stopped.aborted && limits.step(),
+      onExceeded: (fault) => run.stop(fault),
+      tell: (event) => run.tell(event),
+    },
+    broker,
+  );
+  run.stopped.addEventListener("abort", () => lease.end(), { once: true });
+  return lease;
+}
+
+/** The broker's own account goes before what a harness says of itself. */
+async function settleLease(run: ActiveRun, lease: Lease): Promise<void> {
+  await lease.settle();
+  const told = run.usage;
+  const seen = toUsage(lease, told.modelCalls);
+  run.noteEgress(lease.audit.summary(), seen);
+  const { doubtedCalls } = lease;
+  if (doubtedCalls > 0) {
+    const text = `The provider reported far less than ${doubtedCalls} of the model calls showed; the estimate was counted.`;
+    await run.tell({ type: "notice", level: "warning", topic: "usage", text }).catch(() => undefined);
+  }
+  if (run.stopped.aborted || isSameUsage(told, seen)) return;
+  const text = `The harness told of ${toWords(told)}; the broker saw ${toWords(seen)}, which counts.`;
+  await run.tell({ type: "notice", level: "warning", topic: "usage", text }).catch(() => undefined);
+}
+
+function toUsage({ budget }: Lease, modelCalls: number): Usage {
+  const { inputTokens, outputTokens, cacheReadTokens, costUsd, calls } = budget.used;
+  return { inputTokens, outputTokens, cacheReadTokens, costUsd, modelCalls: Math.max(calls, modelCalls) };
+}
+
+function isSameUsage(one: Usage, other: Usage): boolean {
+  return (["inputTokens", "outputTokens", "cacheReadTokens"] as const).every(
+    (name) => one[name] === other[name],
+  );
+}
+
+function toWords({ inputTokens, outputTokens, cacheReadTokens }: Usage): string {
+  return `${inputTokens} tokens of input, ${outputTokens} of output and ${cacheReadTokens} read from the cache`;
 }
 
 /** The harness starts, closed, while the workspace is being filled: it does nothing before its claim. */
 async function startHarness(
   run: ActiveRun,
   sandbox: Sandbox,
+  { placeholder, credentials }: Lease,
   parts: ConductorParts,
 ): Promise<StartedHarness> {
   const filled = fillSandbox(run, sandbox, parts.spec);
   filled.catch(() => undefined);
-  const started = await parts.harness.start(sandbox, { tools: run.profile.tools, signal: run.stopped });
+  const env = toDoorEnvironment({ port: sandbox.doorPort, placeholder, credentials });
+  const started = await parts.harness.start(sandbox, { tools: run.profile.tools, env, signal: run.stopped });
   await filled;
   return started;
 }

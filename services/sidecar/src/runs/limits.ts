@@ -2,9 +2,9 @@
 import type { Limits } from "#contract/run";
 import { Fault } from "../kernel/fault.ts";
 
-export type LimitName = "wallMs" | "idleMs" | "steps";
+const LIMIT_NAMES = ["wallMs", "idleMs", "steps", "requests", "tokens", "costUsd"] as const;
 
-const LIMIT_NAMES = ["wallMs", "idleMs", "steps"] as const satisfies readonly LimitName[];
+export type LimitName = (typeof LIMIT_NAMES)[number];
 
 export type ClampedLimits = {
   readonly limits: Limits;

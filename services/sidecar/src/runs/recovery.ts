@@ -26,6 +26,7 @@ export async function recover(journal: Journal, places: PlaceList): Promise<Reco
       output: report.output,
       stopReason: null,
       usage: report.usage,
+      egress: report.egress,
       exit: null,
       stop: report.stop,
       failure,

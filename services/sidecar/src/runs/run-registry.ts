@@ -1,9 +1,9 @@
 /** All runs of this instance: accepts them within capacity, starts them in order, answers for live and ended ones. */
 import type { Readable } from "node:stream";
 import type { RunEvent } from "#contract/event";
-import type { ChangedFiles, Run, RunRequest } from "#contract/run";
+import type { ChangedFiles, Limits, Run, RunRequest } from "#contract/run";
 import { type Profile, type ProfileContext, resolveProfile } from "../agents/profile.ts";
-import type { Lease } from "../broker/broker.ts";
+import type { Lease, LeaseParts } from "../broker/lease.ts";
 import type { Harness } from "../harnesses/harness.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { unlessAborted, within } from "../kernel/deadline.ts";
@@ -14,9 +14,10 @@ import { toSecretForms } from "../secret-forms.ts";
 import { conduct } from "./conductor.ts";
 import { createEventLog, readToEnd } from "./event-log.ts";
 import type { Journal } from "./journal.ts";
-import { clampLimits } from "./limits.ts";
+import { type ClampedLimits, clampLimits } from "./limits.ts";
 import { type ResultStore, readChangeList, readDiffText } from "./result-store.ts";
 import { type AcceptDoor, ActiveRun } from "./run.ts";
+import { type EgressContext, type RunEgress, resolveEgress } from "./run-egress.ts";
 import { createRunId } from "./run-id.ts";
 import { toStoredRequest } from "./run-input.ts";
 import type { Readiness, RunQuery, RunStore } from "./run-store.ts";
@@ -30,7 +31,16 @@ export type RegistryOptions = {
   readonly profiles: ProfileContext;
   readonly concurrency: number;
   readonly queue: number;
-  readonly ceiling: { readonly wallMs: number; readonly idleMs: number; readonly steps: number };
+  readonly ceiling: Limits & {
+    readonly wallMs: number;
+    readonly idleMs: number;
+    readonly steps: number;
+    readonly requests: number;
+  };
+  /** Most bytes of a run through its door. */
+  readonly egressBytes: number;
+  readonly egress: EgressContext;
+  readonly broker: LeaseParts;
   readonly prepareMs: number;
   readonly pids: number;
   readonly workspaceBytes: number;
@@ -47,6 +57,15 @@ export type RegistryOptions = {
   /** Why a run ended badly, with its cause: for the log. */
   onFailure(runId: string, fault: Fault): void;
   onCleanUpFailure(runId: string, error: unknown): void;
+};
+
+/** A request with everything decided that can be decided before it starts. */
+type ResolvedRun = {
+  readonly place: PlaceKind;
+  readonly spec: SandboxSpec;
+  readonly harness: Harness;
+  readonly egress: RunEgress;
+  readonly limits: ClampedLimits;
 };
 
 type Waiting = { readonly run: ActiveRun; start(): void };
@@ -75,6 +94,9 @@ export class RunRegistry implements RunStore {
     // What can never work is told as such, also by a service that is busy.
     const harness = this.#findHarness(request);
     const profile = resolveProfile(request, options.profiles);
+    const egress = resolveEgress(request, profile, options.egress);
+    const limits = clampLimits(request.limits, options.ceiling);
+    refuseWithoutPrice(limits, request, profile);
     const place = await options.places.choose(request.sandbox);
     this.#refuseWhenFull();
     this.#accepting += 1;
@@ -82,7 +104,7 @@ export class RunRegistry implements RunStore {
       const id = createRunId();
       const spec = await toSandboxSpec(id, request, profile, place.kind, options);
       await place.admit?.(spec);
-      const secrets = options.guardSecrets(toSecrets(request, profile));
+      const secrets = options.guardSecrets(toSecrets(egress, profile));
       const run = new ActiveRun({
         id,
         request,
@@ -96,7 +118,7 @@ export class RunRegistry implements RunStore {
       });
       this.#live.set(id, run);
       void run.ended.then(() => secrets[Symbol.dispose]());
-      this.#enqueue(run, place, spec, harness);
+      this.#enqueue(run, { place, spec, harness, egress, limits });
       return run.report();
     } finally {
       this.#accepting -= 1;
@@ -230,10 +252,10 @@ export class RunRegistry implements RunStore {
     run.attach(log);
   }
 
-  #enqueue(run: ActiveRun, place: PlaceKind, spec: SandboxSpec, harness: Harness): void {
+  #enqueue(run: ActiveRun, resolved: ResolvedRun): void {
     const start = (): void => {
       this.#running += 1;
-      void this.#conduct(run, place, spec, harness).finally(() => {
+      void this.#conduct(run, resolved).finally(() => {
         this.#running -= 1;
         this.#live.delete(run.id);
         this.#options.onEnd(run.report());
@@ -260,13 +282,24 @@ export class RunRegistry implements RunStore {
     left?.start();
   }
 
-  #conduct(run: ActiveRun, place: PlaceKind, spec: SandboxSpec, harness: Harness): Promise<void> {
-    const { ceiling, prepareMs, results, openDoor, onFailure, onCleanUpFailure } = this.#options;
-    const { limits, clamped } = clampLimits(run.request.limits, ceiling);
+  #conduct(
+    run: ActiveRun,
+    { place, spec, harness, egress, limits: { limits, clamped } }: ResolvedRun,
+  ): Promise<void> {
+    const { ceiling, egressBytes, broker, prepareMs, results, openDoor, onFailure, onCleanUpFailure } =
+      this.#options;
     return conduct(run, {
       place,
       spec,
       harness,
+      broker,
+      egress,
+      leaseLimits: {
+        requests: limits.requests ?? ceiling.requests,
+        bytes: egressBytes,
+        tokens: limits.tokens,
+        costUsd: limits.costUsd,
+      },
       limits: {
         wallMs: limits.wallMs ?? ceiling.wallMs,
         idleMs: limits.idleMs ?? ceiling.idleMs,
@@ -295,13 +328,24 @@ export class RunRegistry implements RunStore {
   }
 }
 
-function toSecrets(request: RunRequest, profile: Profile): string[] {
+function toSecrets(egress: RunEgress, profile: Profile): string[] {
   const header = profile.endpoint.kind === "http" ? profile.endpoint.header : null;
-  const values = [
-    ...(request.credentials ?? []).map(({ value }) => value),
-    ...(header === null ? [] : [header.value]),
-  ];
+  const values = [...egress.credentials, ...(header === null ? [] : [header])].map(({ value }) => value);
   return [...new Set(values.flatMap(toSecretForms))];
+}
+
+/** A cost that is not known is not guessed. */
+function refuseWithoutPrice(
+  { limits: { costUsd } }: ClampedLimits,
+  { limits }: RunRequest,
+  { model }: Profile,
+): void {
+  if (costUsd === undefined || model.price !== null) return;
+  const message = `the price of ${model.provider}/${model.name} is not known: give model.price, or let the operator list it in prices.json`;
+  const path = limits?.costUsd === undefined ? "/model" : "/limits/costUsd";
+  throw new Fault("invalid_request", `A limit of cost cannot be kept: ${message}.`, {
+    errors: [{ path, message }],
+  });
 }
 
 function notFound(): Fault {

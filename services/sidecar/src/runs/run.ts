@@ -1,8 +1,18 @@
 /** One run while it is going on: its state, what is known of it so far, and the one cause that may stop it. */
 import type { Duplex } from "node:stream";
+import type { EgressSummary } from "#contract/egress";
 import type { EventBody } from "#contract/event";
 import type { RunHarness } from "#contract/harness";
-import type { Exit, Run, RunOutcome, RunRequest, RunState, Stop, Usage } from "#contract/run";
+import {
+  type Exit,
+  NO_EGRESS,
+  type Run,
+  type RunOutcome,
+  type RunRequest,
+  type RunState,
+  type Stop,
+  type Usage,
+} from "#contract/run";
 import type { Receipt } from "#contract/sandbox";
 import type { Profile } from "../agents/profile.ts";
 import { toTimestamp } from "../kernel/clock.ts";
@@ -50,6 +60,7 @@ export class ActiveRun {
   #log: EventLog | undefined;
   #state: RunState = "queued";
   #usage = NO_USAGE;
+  #egress: EgressSummary = NO_EGRESS;
   #receipt: Receipt | null = null;
   #harness: RunHarness | null = null;
   #startedMs: number | null = null;
@@ -119,6 +130,17 @@ export class ActiveRun {
     await this.log.drained();
   }
 
+  /** What the harness has told of its calls. */
+  get usage(): Usage {
+    return this.#usage;
+  }
+
+  /** What the broker saw: it goes before what the harness says of itself. */
+  noteEgress(egress: EgressSummary, usage: Usage): void {
+    this.#egress = egress;
+    this.#usage = usage;
+  }
+
   async noteSandbox(sandbox: Sandbox): Promise<void> {
     this.sandbox = sandbox;
     this.#sandboxMs = Date.now();
@@ -168,6 +190,7 @@ export class ActiveRun {
       output,
       stopReason,
       usage,
+      egress: this.#egress,
       exit,
       stop,
       failure,
@@ -206,6 +229,7 @@ export class ActiveRun {
       model: this.model,
       demo: this.isDemo,
       usage: this.#usage,
+      egress: this.#egress,
       stopReason: ending?.stopReason ?? null,
       exit: ending?.exit ?? null,
       stop: ending?.stop ?? null,

@@ -1,9 +1,8 @@
 /** Takes every known secret out of what is about to be shown, whole and in each form it is likely to travel in. */
 
-const REDACTED = "[redacted]";
+import { type TextForm, toTextForms } from "../secret-forms.ts";
 
-/** Derived forms shorter than this would hit ordinary text (the hex form of one letter is two digits). */
-const MIN_DERIVED_CHARS = 6;
+const REDACTED = "[redacted]";
 
 /** Forms are looked up by their first characters, so that the time does not grow with the number of secrets. */
 const HEAD_CHARS = 3;
@@ -32,70 +31,33 @@ export function createRedactor(secrets: Iterable<string> = []): Redactor {
       if (secret === "") return;
       const count = counts.get(secret) ?? 0;
       counts.set(secret, count + 1);
-      if (count === 0) for (const form of toForms(secret)) forms.add(form);
+      if (count === 0) for (const form of toTextForms(secret)) forms.add(form);
     },
     remove(secret) {
       const count = counts.get(secret) ?? 0;
       if (count > 1) counts.set(secret, count - 1);
       if (count !== 1) return;
       counts.delete(secret);
-      for (const form of toForms(secret)) forms.remove(form);
+      for (const form of toTextForms(secret)) forms.remove(form);
     },
   };
   for (const secret of secrets) redactor.add(secret);
   return redactor;
 }
 
-/** `widen`: neighbours in base64 text hold some bits of the secret's first and last byte. */
-type Form = { readonly text: string; readonly widen: boolean };
-
-function toForms(secret: string): Form[] {
-  const bytes = Buffer.from(secret, "utf8");
-  const json = JSON.stringify(secret).slice(1, -1);
-  const percent = encodeURIComponent(secret.toWellFormed());
-  const everyByte = [...bytes].map((byte) => `%${byte.toString(16).padStart(2, "0")}`).join("");
-  const hex = bytes.toString("hex");
-  const written = [secret, json, JSON.stringify(json).slice(1, -1)];
-  const derived = [
-    percent,
-    percent.replace(/%../g, (code) => code.toLowerCase()),
-    new URLSearchParams([["", secret]]).toString().slice(1),
-    everyByte,
-    everyByte.toUpperCase(),
-    hex,
-    hex.toUpperCase(),
-    bytes.toString("base64").replace(/=+$/, ""),
-    bytes.toString("base64url"),
-  ].filter((text) => text.length >= MIN_DERIVED_CHARS);
-  const embedded = [0, 1, 2].flatMap((offset) => toBase64Cores(bytes, offset));
-  return [
-    ...[...new Set([...written, ...derived])].map((text) => ({ text, widen: false })),
-    ...[...new Set(embedded)].map((text) => ({ text, widen: true })),
-  ];
-}
-
-/** What base64 always shows of bytes that begin `offset` bytes after a group of three, whatever stands around them. */
-function toBase64Cores(bytes: Buffer, offset: number): string[] {
-  const padded = Buffer.concat([Buffer.alloc(offset), bytes]);
-  const from = Math.ceil((offset * 8) / 6);
-  const to = Math.floor((padded.length * 8) / 6);
-  const cores = [padded.toString("base64"), padded.toString("base64url")].map((text) => text.slice(from, to));
-  return cores.filter((core) => core.length >= MIN_DERIVED_CHARS);
-}
-
 /** All forms of all secrets. The same form may belong to two secrets, so forms are counted as well. */
 class FormTable {
-  readonly #byHead = new Map<string, Map<string, { form: Form; count: number }>>();
+  readonly #byHead = new Map<string, Map<string, { form: TextForm; count: number }>>();
 
-  add(form: Form): void {
+  add(form: TextForm): void {
     const head = form.text.slice(0, HEAD_CHARS);
-    const group = this.#byHead.get(head) ?? new Map<string, { form: Form; count: number }>();
+    const group = this.#byHead.get(head) ?? new Map<string, { form: TextForm; count: number }>();
     const key = toKey(form);
     group.set(key, { form, count: (group.get(key)?.count ?? 0) + 1 });
     this.#byHead.set(head, group);
   }
 
-  remove(form: Form): void {
+  remove(form: TextForm): void {
     const head = form.text.slice(0, HEAD_CHARS);
     const group = this.#byHead.get(head);
     const known = group?.get(toKey(form));
@@ -137,7 +99,7 @@ class FormTable {
   }
 }
 
-function toKey({ text, widen }: Form): string {
+function toKey({ text, widen }: TextForm): string {
   return `${widen ? "~" : "="}${text}`;
 }
 

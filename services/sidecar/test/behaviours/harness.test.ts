@@ -55,6 +55,7 @@ async function openPi({ model: kind = "answers", productDir = PRODUCT_DIR }: Wis
   const harness: Harness = new PiHarness(productDir);
   const started = await harness.start(opened.sandbox, {
     tools: ["read"],
+    env: {},
     signal: AbortSignal.timeout(20_000),
   });
   return {
@@ -205,7 +206,7 @@ function copyProduct(extension: string): string {
 test("S1.8: a sandbox that holds another extension than the service's is refused before Pi is started", async () => {
   await using opened = await LOCAL.open({ productDir: copyProduct("export default function () {}\n") });
   await opened.sandbox.seal();
-  const options = { tools: ["read"] as const, signal: AbortSignal.timeout(20_000) };
+  const options = { tools: ["read"] as const, env: {}, signal: AbortSignal.timeout(20_000) };
   const starting = new PiHarness(PRODUCT_DIR).start(opened.sandbox, options);
   await expect(starting).rejects.toMatchObject({ code: "harness_unavailable" });
 });

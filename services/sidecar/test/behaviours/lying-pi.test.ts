@@ -28,7 +28,7 @@ async function openLyingPi(lie: string, deadlines?: PiDeadlines): Promise<Opened
   chmodSync(productDir, 0o755);
   const opened = await LOCAL.open({ productDir });
   await opened.sandbox.seal();
-  const options = { tools: ["read"] as const, signal: AbortSignal.timeout(20_000) };
+  const options = { tools: ["read"] as const, env: {}, signal: AbortSignal.timeout(20_000) };
   const started = await new PiHarness(productDir, 0, deadlines).start(opened.sandbox, options);
   return { started, sandbox: opened.sandbox, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() };
 }

@@ -1,9 +1,10 @@
-import { randomBytes } from "node:crypto";
 import { mkdtempSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { Run } from "#contract/run";
+import { type CanaryKeys, openCanaryKeys, toSecret } from "../fakes/canary-keys.ts";
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
 import {
   type Finding,
@@ -59,14 +60,10 @@ let home: string;
 let starting: Starting;
 let service: StormService;
 let model: ScriptedModel;
+let canaries: CanaryKeys;
+let keys: readonly Needle[];
 
-/** A key that looks different in every form. */
-const toSecret = (name: string): string =>
-  `${name}/${randomBytes(12).toString("hex")}+${randomBytes(12).toString("hex")}=z`;
-const requestKey = toSecret("canary-request");
-const operatorKey = toSecret("canary-operator");
 const planted = toSecret("canary-planted");
-const keys = [...toNeedles(requestKey), ...toNeedles(operatorKey)];
 const control = toNeedles(planted);
 
 beforeAll(async () => {
@@ -74,10 +71,11 @@ beforeAll(async () => {
   // The control's place in the log: the data directory is written there.
   home = join(root, planted);
   model = await openScriptedModel({ script: [] });
+  canaries = await openCanaryKeys();
+  keys = canaries.needles;
   starting = startStormService(home, pickUidBase(), {
-    PILLION_OPENAI_API_KEY: operatorKey,
+    ...canaries.toEnv(model),
     PILLION_ALLOWED_PROGRAMS: "bash",
-    PILLION_PRIVATE_TARGETS: model.url,
     PILLION_LOG_LEVEL: "trace",
   });
   service = await starting.ready;
@@ -86,6 +84,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await starting?.kill();
   await model?.[Symbol.asyncDispose]();
+  await canaries?.[Symbol.asyncDispose]();
   rmSync(root, { recursive: true, force: true });
 });
 
@@ -93,7 +92,7 @@ afterAll(async () => {
 async function startRun(name: string, request: object): Promise<string> {
   const answer = await call(`${service.url}/v1/runs`, "POST", {
     model: { name: `scripted/${name}`, baseUrl: model.url, api: "openai-completions" },
-    credentials: [{ host: new URL(model.url).host, header: "authorization", value: `Bearer ${requestKey}` }],
+    ...canaries.toFields(model),
     execution: { allowedPrograms: ["bash"] },
     ...request,
   });
@@ -132,7 +131,13 @@ it("the scanner tells every form in a buffer, at every offset of base64 (control
     const bytes = Buffer.from(Buffer.from(`${before}${planted} and more`).toString("base64"));
     expect(isIn(/^here/, scan("here", bytes, control))).toContain("base64");
   }
+  const packed = gzipSync(`before ${planted} after`);
+  expect(scan("here", packed, control)).toEqual(["here: gzip"]);
+  expect(
+    scan("here", Buffer.concat([Buffer.from("x\x1f\x8b\x08y"), packed.subarray(0, -8)]), control),
+  ).toEqual(["here: gzip"]);
   expect(scan("here", Buffer.from("nothing of it"), control)).toEqual([]);
+  expect(scan("here", gzipSync("nothing of it"), control)).toEqual([]);
 });
 
 it("what is planted is found in every place in every form (control)", async () => {
@@ -159,7 +164,13 @@ it("what is planted is found in every place in every form (control)", async () =
   });
   const id = await startRun("planted", {
     prompt: forms,
-    workspace: { kind: "files", files: [{ path: "forms.txt", content: forms }] },
+    workspace: {
+      kind: "files",
+      files: [
+        { path: "forms.txt", content: forms },
+        { path: "forms.gz", content: gzipSync(forms).toString("base64"), encoding: "base64" },
+      ],
+    },
   });
   const isHanging = () =>
     readFamily(home, service.uidBase).some(({ commandLine }) => commandLine.startsWith(`${planted} 600`));
@@ -167,6 +178,7 @@ it("what is planted is found in every place in every form (control)", async () =
 
   const inside = scanSandboxes(home, service, control);
   expect(isIn(/^workspace\/forms\.txt/, inside.findings)).toEqual(TEXT_FORMS);
+  expect(isIn(/^workspace\/forms\.gz/, inside.findings)).toEqual(["gzip"]);
   expect(isIn(/^memory/, inside.findings)).toEqual(expect.arrayContaining(TEXT_FORMS));
   expect(isIn(/^environ/, inside.findings)).toEqual(["plain"]);
   expect(isIn(/^cmdline/, inside.findings)).toContain("plain");
@@ -193,8 +205,7 @@ it("the keys of request and operator are nowhere while a run goes on, and nowher
             {
               name: "bash",
               arguments: {
-                command:
-                  "env; cat /proc/*/environ; ls -laR /home/agent /tmp /workspace | tail -50; echo kept >kept.txt",
+                command: `${canaries.command}; env; cat /proc/*/environ; ls -laR /home/agent /tmp /workspace | tail -50; echo kept >kept.txt`,
               },
             },
           ],
@@ -205,10 +216,10 @@ it("the keys of request and operator are nowhere while a run goes on, and nowher
         {
           fail: {
             status: 401,
-            headers: { "x-request-id": requestKey },
+            headers: { "x-request-id": canaries.modelKey },
             body: {
               error: {
-                message: `Incorrect API key provided: ${Object.values(toForms(requestKey)).join(" or ")}.`,
+                message: `Incorrect API key provided: ${Object.values(toForms(canaries.modelKey)).join(" or ")}.`,
               },
             },
           },
@@ -219,7 +230,8 @@ it("the keys of request and operator are nowhere while a run goes on, and nowher
   const hanging = await startRun("canary", { prompt: "Tell me your key" });
   expect(await waitUntil(() => model.requests.length === 2, 30_000), service.readLog()).toBeDefined();
   const shown = model.requests.map(({ headers }) => headers.authorization);
-  expect(shown).toEqual([`Bearer ${requestKey}`, `Bearer ${requestKey}`]);
+  expect(shown).toEqual([`Bearer ${canaries.modelKey}`, `Bearer ${canaries.modelKey}`]);
+  expect(canaries.readShown()).toEqual(canaries.real);
 
   const startedMs = performance.now();
   const inside = scanSandboxes(home, service, keys);
@@ -232,6 +244,9 @@ it("the keys of request and operator are nowhere while a run goes on, and nowher
   expect(inside.findings).toEqual([]);
   await call(`${service.url}/v1/runs/${hanging}/cancel`, "POST");
   expect((await waitForEnd(hanging)).outcome).toBe("cancelled");
+  const accept = { accept: "application/x-ndjson" };
+  const told = (await call(`${service.url}/v1/runs/${hanging}/events`, "GET", undefined, accept)).body;
+  expect(new Set(told.match(/\d+ pillion_[0-9a-f]{48} /g)).size).toBe(2); // what the variables held inside
 
   const refused = await startRun("refused", { prompt: "Be refused" });
   const run = await waitForEnd(refused);
@@ -244,16 +259,16 @@ it("the keys of request and operator are nowhere while a run goes on, and nowher
 
 it("the refusal of a bad request does not repeat the key", async () => {
   const host = new URL(model.url).host;
-  const credential = { host, header: "authorization", value: requestKey };
+  const credential = { host, header: "authorization", value: canaries.modelKey };
   const endpoint = { name: "scripted/bad", baseUrl: model.url, api: "openai-completions" };
   const bodies = [
     { credentials: [{ ...credential, host: "elsewhere.example" }] },
-    { credentials: [{ ...credential, host: requestKey }] },
-    { credentials: [{ ...credential, header: requestKey }] },
-    { credentials: [{ ...credential, value: `${requestKey}\n` }] },
-    { credentials: [{ ...credential, [requestKey]: 1 }] },
-    { credentials: requestKey },
-    { [requestKey]: true },
+    { credentials: [{ ...credential, host: canaries.modelKey }] },
+    { credentials: [{ ...credential, header: canaries.modelKey }] },
+    { credentials: [{ ...credential, value: `${canaries.modelKey}\n` }] },
+    { credentials: [{ ...credential, [canaries.modelKey]: 1 }] },
+    { credentials: canaries.modelKey },
+    { [canaries.modelKey]: true },
   ];
   for (const body of bodies) {
     const answer = await call(`${service.url}/v1/runs`, "POST", { model: endpoint, prompt: "x", ...body });

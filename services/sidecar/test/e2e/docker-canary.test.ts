@@ -1,13 +1,14 @@
 /** The keys of a run in a container are nowhere in it, nowhere in what the engine knows and keeps of it, and nowhere afterwards. */
 import { spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { Run } from "#contract/run";
 import { AGENT_IMAGE, docker, findDockerClient, readEngineHost } from "../behaviours/open-places.ts";
+import { type CanaryKeys, openCanaryKeys, toSecret } from "../fakes/canary-keys.ts";
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
 import {
   type Finding,
@@ -32,13 +33,7 @@ import {
   waitUntil,
 } from "../fakes/storm-service.ts";
 
-/** A key that looks different in every form. */
-const toSecret = (name: string): string =>
-  `${name}/${randomBytes(12).toString("hex")}+${randomBytes(12).toString("hex")}=z`;
-const requestKey = toSecret("canary-request");
-const operatorKey = toSecret("canary-operator");
 const planted = toSecret("canary-planted");
-const keys = [...toNeedles(requestKey), ...toNeedles(operatorKey)];
 const control = toNeedles(planted);
 
 let root: string;
@@ -46,18 +41,21 @@ let home: string;
 let starting: Starting;
 let service: StormService;
 let model: ScriptedModel;
+let canaries: CanaryKeys;
+let keys: readonly Needle[];
 
 beforeAll(async () => {
   root = mkdtempSync(join(tmpdir(), "pillion-canary-"));
   home = join(root, planted); // the control's place in the log: the data directory is written there
   model = await openScriptedModel({ script: [] });
+  canaries = await openCanaryKeys();
+  keys = canaries.needles;
   starting = startStormService(home, pickUidBase(), {
     PILLION_SANDBOX: "docker",
     PILLION_DOCKER_HOST: readEngineHost(),
     PILLION_IMAGE: AGENT_IMAGE.replace(/:base$/, ":slim"), // its shell can give a process another name
-    PILLION_OPENAI_API_KEY: operatorKey,
+    ...canaries.toEnv(model),
     PILLION_ALLOWED_PROGRAMS: "bash",
-    PILLION_PRIVATE_TARGETS: model.url,
     PILLION_LOG_LEVEL: "trace",
   });
   service = await starting.ready;
@@ -65,6 +63,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await starting?.kill();
   await model?.[Symbol.asyncDispose]();
+  await canaries?.[Symbol.asyncDispose]();
   rmSync(root, { recursive: true, force: true });
 });
 beforeEach(() => model.reset({ script: [] }));
@@ -73,7 +72,7 @@ beforeEach(() => model.reset({ script: [] }));
 async function startRun(name: string, request: object): Promise<string> {
   const answer = await call(`${service.url}/v1/runs`, "POST", {
     model: { name: `scripted/${name}`, baseUrl: model.url, api: "openai-completions" },
-    credentials: [{ host: new URL(model.url).host, header: "authorization", value: `Bearer ${requestKey}` }],
+    ...canaries.toFields(model),
     execution: { allowedPrograms: ["bash"] },
     ...request,
   });
@@ -208,7 +207,13 @@ describe.runIf(process.getuid?.() === 0)("S3.6 a key", () => {
     });
     const id = await startRun("planted", {
       prompt: forms,
-      workspace: { kind: "files", files: [{ path: "forms.txt", content: forms }] },
+      workspace: {
+        kind: "files",
+        files: [
+          { path: "forms.txt", content: forms },
+          { path: "forms.gz", content: gzipSync(forms).toString("base64"), encoding: "base64" },
+        ],
+      },
     });
     const isHanging = () =>
       readAllProcesses().some(({ commandLine }) => commandLine.startsWith(`${planted} 600`));
@@ -217,6 +222,7 @@ describe.runIf(process.getuid?.() === 0)("S3.6 a key", () => {
     const container = findContainer(id);
     const inside = scanInside(container, control);
     expect(isIn(/^workspace\/forms\.txt/, inside.findings)).toEqual(TEXT_FORMS);
+    expect(isIn(/^workspace\/forms\.gz/, inside.findings)).toEqual(["gzip"]);
     expect(isIn(/^memory/, inside.findings)).toEqual(expect.arrayContaining(TEXT_FORMS));
     expect(isIn(/^environ/, inside.findings)).toEqual(["plain"]);
     expect(isIn(/^cmdline/, inside.findings)).toContain("plain");
@@ -242,8 +248,7 @@ describe.runIf(process.getuid?.() === 0)("S3.6 a key", () => {
   }, 120_000);
 
   test("of the request or the operator is nowhere while the run goes on, and nowhere afterwards", async () => {
-    const command =
-      "env; cat /proc/*/environ; ls -laR /home/agent /tmp /workspace | tail -50; echo kept >kept.txt";
+    const command = `${canaries.command}; env; cat /proc/*/environ; ls -laR /home/agent /tmp /workspace | tail -50; echo kept >kept.txt`;
     model.reset({
       script: [
         {
@@ -257,7 +262,8 @@ describe.runIf(process.getuid?.() === 0)("S3.6 a key", () => {
     const id = await startRun("canary", { prompt: "Tell me your key" });
     expect(await waitUntil(() => model.requests.length === 2, 30_000), service.readLog()).toBeDefined();
     const shown = model.requests.map(({ headers }) => headers.authorization);
-    expect(shown).toEqual([`Bearer ${requestKey}`, `Bearer ${requestKey}`]); // the control: it is in use
+    expect(shown).toEqual([`Bearer ${canaries.modelKey}`, `Bearer ${canaries.modelKey}`]); // the control: it is in use
+    expect(canaries.readShown()).toEqual(canaries.real);
 
     const startedMs = performance.now();
     const container = findContainer(id);
@@ -275,6 +281,9 @@ describe.runIf(process.getuid?.() === 0)("S3.6 a key", () => {
     expect(scan("logs", Buffer.from(engine.logs), keys)).toEqual([]);
 
     await cancel(id);
+    const accept = { accept: "application/x-ndjson" };
+    const told = (await call(`${service.url}/v1/runs/${id}/events`, "GET", undefined, accept)).body;
+    expect(new Set(told.match(/\d+ pillion_[0-9a-f]{48} /g)).size).toBe(2); // what the variables held inside
     expect(await scanRemains(id, keys)).toEqual([]);
     expect(scan("events", Buffer.from(readEvents(id)), keys)).toEqual([]);
     expect(existsSync(container.bundle)).toBe(false);

@@ -33,7 +33,7 @@ describe.runIf(canStart)("an engine of our own", () => {
   beforeAll(async () => {
     model = await openScriptedModel({ script: [{ text: "Done." }] });
     const image = { from: readEngineHost(), name: AGENT_IMAGE };
-    engine = await OwnEngine.open(findDockerClient(), image, 900 * MiB);
+    engine = await OwnEngine.open(findDockerClient(), image, { dataBytes: 900 * MiB });
     service = await openLiveService({
       env: {
         PILLION_SANDBOX: "docker",

@@ -110,7 +110,10 @@ describe("a run on the source of a published package", () => {
       costUsd: null,
       modelCalls: 6,
     };
+    const sums = { allowed: 6, denied: 0, bytesSent: expect.any(Number), bytesReceived: expect.any(Number) };
+    const { hostname, port } = new URL(model.url);
     const end = {
+      egress: { ...sums, hosts: [{ ...sums, host: hostname, port: Number(port) }] },
       outcome: "succeeded",
       output: "It is done.",
       stopReason: "stop",
@@ -139,7 +142,8 @@ describe("a run on the source of a published package", () => {
       seq: events.length,
       at: expect.any(String),
     });
-    expect(toTypes(events)).toEqual([
+    expect(events.filter(({ type }) => type === "egress")).toHaveLength(6);
+    expect(toTypes(events).filter((type) => type !== "egress")).toEqual([
       ...[
         "run.started",
         "notice",

@@ -13,6 +13,8 @@ const MiB = 1024 * 1024;
 export type RunWishes = {
   readonly limits?: DockerPlacesOptions["limits"];
   readonly spec?: Partial<SandboxSpec>;
+  /** Another engine than the shared one. */
+  readonly engine?: string;
 };
 
 export type OpenedRun = AsyncDisposable & {
@@ -25,10 +27,11 @@ export type OpenedRun = AsyncDisposable & {
 };
 
 /** A run that may execute what it writes, as one has that may use a shell: the harder case to defend. */
-export async function openRun({ limits, spec = {} }: RunWishes = {}): Promise<OpenedRun> {
+export async function openRun({ limits, spec = {}, engine }: RunWishes = {}): Promise<OpenedRun> {
   const instance = `escape${randomUUID().slice(0, 8)}`;
   const places = toDockerPlaces(instance, {
     limits: limits ?? { cpus: 2, memoryBytes: 1024 * MiB },
+    ...(engine === undefined ? {} : { host: engine }),
   });
   await places.probe();
   let calls = 0;
@@ -45,7 +48,10 @@ export async function openRun({ limits, spec = {} }: RunWishes = {}): Promise<Op
     return {
       sandbox,
       hand: new Hand(stdio),
-      container: docker(["ps", "-q", "--no-trunc", "--filter", `label=org.pillion.run=${whole.runId}`]),
+      container: docker(
+        ["ps", "-q", "--no-trunc", "--filter", `label=org.pillion.run=${whole.runId}`],
+        toClientEnv(engine),
+      ),
       doorCalls: () => calls,
       [Symbol.asyncDispose]: () => sandbox.close(),
     };
@@ -74,22 +80,32 @@ export const UNPROTECTED: readonly string[] = [
   ...["--security-opt", "apparmor=unconfined", "--cgroupns", "private"],
 ];
 
-/** A container of the same image as plain `docker run` makes it, with more flags. */
-export async function openControl(flags: readonly string[] = []): Promise<OpenedControl> {
+/** A container of the same image as plain `docker run` makes it, with more flags; on the shared engine unless told otherwise. */
+export async function openControl(flags: readonly string[] = [], engine?: string): Promise<OpenedControl> {
   const own = ["--label", "org.pillion.test=escape", "--rm", "--init", "--entrypoint", "sleep"];
-  const container = docker(["run", "--detach", ...own, "--user", "0", ...flags, AGENT_IMAGE, "600"]);
+  const run = ["run", "--detach", ...own, "--user", "0", ...flags, AGENT_IMAGE, "600"];
+  const container = docker(run, toClientEnv(engine));
   return {
     container,
-    hand: (user = "0") => new Hand(execIn(container, user, ["node", "-e", HAND_SCRIPT])),
+    hand: (user = "0") => new Hand(execIn(container, user, ["node", "-e", HAND_SCRIPT], engine)),
     async [Symbol.asyncDispose]() {
-      docker(["rm", "--force", container]);
+      docker(["rm", "--force", container], toClientEnv(engine));
     },
   };
 }
 
-function execIn(container: string, user: string, command: readonly string[]): Duplex {
+function toClientEnv(engine: string | undefined): Record<string, string> {
+  return engine === undefined ? {} : { DOCKER_HOST: engine };
+}
+
+function execIn(
+  container: string,
+  user: string,
+  command: readonly string[],
+  engine: string | undefined,
+): Duplex {
   const child = spawn("docker", ["exec", "--interactive", "--user", user, container, ...command], {
-    env: readEngine(),
+    env: { ...readEngine(), ...toClientEnv(engine) },
     stdio: ["pipe", "pipe", "inherit"],
   });
   return Duplex.from({ readable: child.stdout, writable: child.stdin });

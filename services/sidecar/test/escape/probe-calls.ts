@@ -12,8 +12,9 @@ const FOLDER = "/workspace";
 export async function issueCalls(
   hand: Hand,
   calls: readonly (readonly Step[])[],
+  folder = FOLDER,
 ): Promise<readonly string[]> {
-  const path = await putProgram(hand, calls);
+  const path = await putProgram(hand, calls, folder);
   const output = await hand.do((program) => {
     const { spawnSync } = process.getBuiltinModule("node:child_process");
     const { stdout, error } = spawnSync(program, { timeout: 20_000 });
@@ -30,12 +31,12 @@ export async function startCalls(hand: Hand, steps: readonly Step[]): Promise<vo
     (program) => {
       process.getBuiltinModule("node:child_process").spawn(program, { stdio: "ignore" });
     },
-    await putProgram(hand, [steps]),
+    await putProgram(hand, [steps], FOLDER),
   );
 }
 
-async function putProgram(hand: Hand, calls: readonly (readonly Step[])[]): Promise<string> {
-  const path = `${FOLDER}/calls-${randomUUID()}`;
+async function putProgram(hand: Hand, calls: readonly (readonly Step[])[], folder: string): Promise<string> {
+  const path = `${folder}/calls-${randomUUID()}`;
   const content = toCallProgram(calls).toString("base64");
   await hand.do(
     (to, text) =>

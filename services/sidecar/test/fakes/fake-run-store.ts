@@ -2,7 +2,7 @@
 import { EventEmitter, once } from "node:events";
 import { Readable } from "node:stream";
 import type { EventBody, RunEvent } from "#contract/event";
-import type { ChangedFiles, Run, RunOutcome, RunRequest } from "#contract/run";
+import { type ChangedFiles, NO_EGRESS, type Run, type RunOutcome, type RunRequest } from "#contract/run";
 import { Fault } from "../../src/kernel/fault.ts";
 import type { Readiness, RunQuery, RunStore } from "../../src/runs/run-store.ts";
 
@@ -171,6 +171,7 @@ export class FakeRunStore implements RunStore {
       output,
       stopReason: "stop",
       usage,
+      egress: NO_EGRESS,
       exit,
       stop,
       failure,
@@ -209,6 +210,7 @@ function toRun(id: string, model: string, metadata: Record<string, string>): Run
     model,
     demo: false,
     usage: { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0, costUsd: null, modelCalls: 0 },
+    egress: NO_EGRESS,
     stopReason: null,
     exit: null,
     stop: null,

@@ -38,11 +38,16 @@ type ProgramOptions = {
   readonly command?: readonly [string, ...string[]];
 };
 
+type ServiceOptions = ProgramOptions & {
+  /** How the test reaches the address that the service tells; at that address unless told otherwise. */
+  readonly toReachable?: (address: string) => Promise<string>;
+};
+
 /** The program of this clone. */
 export const COMMAND = [process.execPath, PROGRAM] as const;
 
 /** Resolves when `/health` answers. Throws with the logs where the service ends first or takes longer than 20 s. */
-export async function openLiveService(options: ProgramOptions = {}): Promise<LiveService> {
+export async function openLiveService(options: ServiceOptions = {}): Promise<LiveService> {
   const directory = await mkdtemp(join(tmpdir(), "pillion-live-"));
   const [home, tmp] = [join(directory, "home"), await mkdtemp(join(directory, "tmp-"))];
   const env = {
@@ -70,7 +75,7 @@ export async function openLiveService(options: ProgramOptions = {}): Promise<Liv
     await rm(directory, { recursive: true, force: true });
   };
   try {
-    const url = await findAddress(child, output);
+    const url = await findAddress(child, output, options.toReachable);
     return {
       url,
       port: Number(new URL(url).port),
@@ -180,12 +185,18 @@ function toEnd(child: ChildProcess): Promise<ServiceEnd> {
   });
 }
 
-async function findAddress(child: ChildProcess, output: () => string): Promise<string> {
+async function findAddress(
+  child: ChildProcess,
+  output: () => string,
+  toReachable: (address: string) => Promise<string> = async (address) => address,
+): Promise<string> {
   const deadline = performance.now() + START_MS;
+  let url: string | undefined;
   while (performance.now() < deadline) {
     if (child.exitCode !== null || child.signalCode !== null)
       throw new Error(`the service ended early:\n${output()}`);
-    const url = output().split("\n").flatMap(toAddress)[0];
+    const address = output().split("\n").flatMap(toAddress)[0];
+    if (address !== undefined) url ??= await toReachable(address);
     if (url !== undefined && (await isHealthy(url))) return url;
     await sleep(20);
   }

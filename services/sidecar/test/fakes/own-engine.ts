@@ -2,9 +2,11 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
+  closeSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readFileSync,
   realpathSync,
   rmSync,
@@ -18,6 +20,17 @@ import { killProcess, readProcessIds } from "../../src/kernel/process-table.ts";
 
 const UP_MS = 30_000;
 
+export type OwnEngineOptions = {
+  /** Its images and containers lie on a file system of their own, of this size. */
+  readonly dataBytes?: number;
+  /** What to write before its program; a network namespace of its own unless told otherwise. */
+  readonly prefix?: readonly [string, ...string[]];
+  /** Settings of its daemon.json about networks; none unless told otherwise. */
+  readonly network?: Readonly<Record<string, unknown>>;
+};
+
+const NO_NETWORK = { bridge: "none", iptables: false, "ip-forward": false, "ip-masq": false };
+
 export class OwnEngine implements AsyncDisposable {
   /** For PILLION_DOCKER_HOST. */
   readonly host: string;
@@ -25,11 +38,14 @@ export class OwnEngine implements AsyncDisposable {
   readonly dataDir: string;
   readonly #directory: string;
   readonly #root: string;
+  readonly #prefix: readonly [string, ...string[]];
   #dockerd: ChildProcess | undefined;
 
-  private constructor(root: string, dataBytes: number | undefined) {
+  private constructor(root: string, { dataBytes, prefix, network }: OwnEngineOptions) {
     this.#directory = mkdtempSync(join(tmpdir(), "pillion-own-engine-"));
     this.#root = root;
+    // A network namespace of its own: it can have no bridge without taking away another engine's.
+    this.#prefix = prefix ?? ["unshare", "--net", "--"];
     this.host = `unix://${this.#directory}/docker.sock`;
     this.dataDir = join(this.#directory, "data");
     mkdirSync(this.dataDir);
@@ -38,7 +54,7 @@ export class OwnEngine implements AsyncDisposable {
     const config = {
       ...{ "data-root": this.dataDir, "exec-root": join(this.#directory, "exec") },
       ...{ pidfile: join(this.#directory, "dockerd.pid"), hosts: [this.host] },
-      ...{ bridge: "none", iptables: false, "ip-forward": false, "ip-masq": false },
+      ...(network ?? NO_NETWORK),
       ...(existsSync(this.#toInit()) ? { "init-path": this.#toInit() } : {}),
     };
     writeFileSync(join(this.#directory, "daemon.json"), JSON.stringify(config));
@@ -48,9 +64,9 @@ export class OwnEngine implements AsyncDisposable {
   static async open(
     docker: string,
     image: { from: string; name: string },
-    dataBytes?: number,
+    options: OwnEngineOptions = {},
   ): Promise<OwnEngine> {
-    const engine = new OwnEngine(join(dirname(realpathSync(docker)), "../.."), dataBytes);
+    const engine = new OwnEngine(join(dirname(realpathSync(docker)), "../.."), options);
     try {
       await engine.start();
       const copy = `"$1" -H "$2" save "$3" | "$1" -H "$4" load`;
@@ -80,16 +96,17 @@ export class OwnEngine implements AsyncDisposable {
   async start(): Promise<void> {
     for (const name of ["dockerd.pid", "docker.sock"]) rmSync(join(this.#directory, name), { force: true });
     const [root, log] = [this.#root, join(this.#directory, "dockerd.log")];
-    // A network namespace of its own: it can have no bridge without taking away another engine's.
-    const command = `exec unshare --net -- "$1" --config-file "$2" >>"$3" 2>&1`;
-    const args = [`${root}/usr/sbin/dockerd`, join(this.#directory, "daemon.json"), log];
-    const dockerd = spawn("bash", ["-c", command, "bash", ...args], {
-      stdio: "ignore",
+    const [file, ...args] = this.#prefix;
+    const output = openSync(log, "a");
+    const program = [`${root}/usr/sbin/dockerd`, "--config-file", join(this.#directory, "daemon.json")];
+    const dockerd = spawn(file, [...args, ...program], {
+      stdio: ["ignore", output, output],
       env: {
         PATH: `${root}/usr/sbin:${root}/usr/bin:${process.env.PATH}`,
         LD_LIBRARY_PATH: `${root}/usr/lib/x86_64-linux-gnu:${root}/usr/lib/aarch64-linux-gnu`,
       },
     });
+    closeSync(output);
     this.#dockerd = dockerd;
     const untilMs = performance.now() + UP_MS;
     while (!(await this.#answers())) {

@@ -47,6 +47,11 @@ export const Turn = z.strictObject({
   failTimes: z.int().positive().optional().describe("So many calls of this turn fail; without it, all"),
   refuseBody: z.boolean().optional().describe("413, as a vendor whose size limit was met"),
   echoHeaders: z.boolean().optional().describe("Repeats the request's credentials in the text"),
+  repeat: z.int().positive().optional().describe("A stream's content is sent so many times"),
+  keepsCap: z
+    .boolean()
+    .optional()
+    .describe("Reports no more output than the call allowed, and stops as `length` where it would have"),
   stopReason: z.enum(["stop", "length", "toolUse", "refusal"]).optional(),
 });
 export type Turn = z.infer<typeof Turn>;
@@ -66,6 +71,10 @@ export interface ModelRequest {
   body: unknown;
   /** Milliseconds since the epoch. */
   at: number;
+  /** Of a streamed answer, as far as it was handed to the system. */
+  sentBytes: number;
+  /** How the answer ended; null while it goes on. `cut`: the caller hung up before its end. */
+  end: "whole" | "cut" | null;
 }
 
 export interface ScriptedModel extends AsyncDisposable {
@@ -123,7 +132,14 @@ async function answer(
   const dialect = toDialect(path.split("?")[0] ?? path);
   if (text === undefined) return answerJson(response, 413, dialect.error(413));
   const body = toJson(text);
-  requests.push({ method: request.method ?? "", path, headers: request.headers, body, at: Date.now() });
+  const noted: ModelRequest = {
+    ...{ method: request.method ?? "", path, headers: request.headers, body },
+    ...{ at: Date.now(), sentBytes: 0, end: null },
+  };
+  requests.push(noted);
+  response.once("close", () => {
+    noted.end = response.writableFinished ? "whole" : "cut";
+  });
   if (request.method !== "POST" || dialect === unknownDialect)
     return answerJson(response, 404, dialect.error(404));
   const asked = ModelCall.safeParse(body);
@@ -141,7 +157,10 @@ async function answer(
   // A caller that hangs up must not leave a sleeping answer behind.
   const hungUp = new AbortController();
   response.on("close", () => hungUp.abort());
-  await playTurn(response, dialect, reply, hungUp.signal).catch((error: unknown) => {
+  const count = (bytes: number): void => {
+    noted.sentBytes += bytes;
+  };
+  await playTurn(response, dialect, reply, { signal: hungUp.signal, count }).catch((error: unknown) => {
     if (!hungUp.signal.aborted) throw error;
   });
 }
@@ -157,7 +176,7 @@ async function playTurn(
   response: ServerResponse,
   dialect: Dialect,
   reply: Reply,
-  signal: AbortSignal,
+  { signal, count }: { readonly signal: AbortSignal; count(bytes: number): void },
 ): Promise<void> {
   const { delayMs = 0, chunkDelayMs = 0, fail, refuseBody } = reply.turn;
   if (delayMs > 0) await sleep(delayMs, undefined, { signal });
@@ -182,16 +201,22 @@ async function playTurn(
   }
   const { opening, content, closing } = dialect.stream(reply);
   const half = content.slice(0, Math.ceil(content.length / 2));
-  const frames = fail === "drop" ? [...opening, ...half] : [...opening, ...content];
-  if (fail === undefined) frames.push(...closing);
-  for (const frame of frames) {
+  const repeated = fail === "drop" ? half : content;
+  const parts = [opening, ...Array(reply.turn.repeat ?? 1).fill(repeated), fail === undefined ? closing : []];
+  for (const frame of toFrames(parts)) {
     if (chunkDelayMs > 0) await sleep(chunkDelayMs, undefined, { signal });
+    signal.throwIfAborted();
+    count(Buffer.byteLength(frame));
     if (!response.write(frame)) await once(response, "drain", { signal });
   }
   if (fail !== "drop") return void response.end();
   // Destroyed at once, the bytes above might never leave.
   await new Promise((sent) => response.write(": last words\n\n", sent));
   response.socket?.destroy();
+}
+
+function* toFrames(parts: readonly string[][]): Generator<string> {
+  for (const part of parts) yield* part;
 }
 
 /** A turn made ready to be said: ids given, chunks cut, usage filled in. */
@@ -208,6 +233,9 @@ interface Reply {
 
 const ModelCall = z.looseObject({
   model: z.string(),
+  max_tokens: z.int().optional(),
+  max_completion_tokens: z.int().optional(),
+  max_output_tokens: z.int().optional(),
   stream: z.boolean().optional(),
   messages: z.array(z.looseObject({ role: z.string() })).optional(),
   input: z
@@ -235,9 +263,21 @@ function toReply(turn: Turn, index: number, call: ModelCall, headers: IncomingHt
     id: `scripted_${index}`,
     chunks,
     toolCalls,
-    usage: turn.usage ?? { input: 10, output: 5, cacheRead: 0 },
-    stopReason: turn.stopReason ?? (toolCalls.length > 0 ? "toolUse" : "stop"),
+    ...toCapped(turn, readCap(call)),
   };
+}
+
+/** What the call allows to be said, by the name that its dialect has for it; null where it does not say. */
+export function readCap(call: unknown): number | null {
+  const { data } = ModelCall.safeParse(call);
+  return data?.max_completion_tokens ?? data?.max_tokens ?? data?.max_output_tokens ?? null;
+}
+
+function toCapped(turn: Turn, cap: number | null): Pick<Reply, "usage" | "stopReason"> {
+  const usage = turn.usage ?? { input: 10, output: 5, cacheRead: 0 };
+  const usual = turn.stopReason ?? (turn.toolCalls?.length ? "toolUse" : "stop");
+  if (!turn.keepsCap || cap === null || usage.output <= cap) return { usage, stopReason: usual };
+  return { usage: { ...usage, output: cap }, stopReason: "length" };
 }
 
 interface Dialect {

@@ -22,7 +22,10 @@ export type ScriptedRequestOptions = {
 };
 
 /** A request to the scripted model in one of its dialects, with the key in the vendor's header. */
-export function toScriptedRequest(model: ScriptedModel, options: ScriptedRequestOptions = {}): object {
+export function toScriptedRequest(
+  model: Pick<ScriptedModel, "port" | "url">,
+  options: ScriptedRequestOptions = {},
+): object {
   const { api = "openai-completions", name = "scripted", fields = {} } = options;
   const isAnthropic = api === "anthropic-messages";
   const host = `127.0.0.1:${model.port}`;

@@ -1,9 +1,11 @@
 // Finds a secret, in every form it may be written in, in memory, files and texts.
 import { closeSync, lstatSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from "node:fs";
 import { join } from "node:path";
+import { constants, gunzipSync } from "node:zlib";
 
 const CHUNK = 8 * 1024 * 1024;
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
+const MAX_PACKED_BYTES = 64 * 1024;
 
 /** A way to write a secret down, and every byte sequence that shows it. */
 export type Needle = { readonly form: string; readonly bytes: Buffer };
@@ -40,8 +42,27 @@ export function toNeedles(secret: string): Needle[] {
   return needles;
 }
 
+/** What is packed by gzip is looked through as well, wherever in the bytes it begins. */
 export function scan(where: string, bytes: Buffer, needles: readonly Needle[]): Finding[] {
-  return needles.filter((needle) => bytes.includes(needle.bytes)).map(({ form }) => `${where}: ${form}`);
+  const found = needles.filter((needle) => bytes.includes(needle.bytes)).map(({ form }) => form);
+  const isPacked = unpack(bytes).some((inner) => needles.some((needle) => inner.includes(needle.bytes)));
+  return [...found, ...(isPacked ? ["gzip"] : [])].map((form) => `${where}: ${form}`);
+}
+
+const GZIP_START = Buffer.from([0x1f, 0x8b, 0x08]);
+
+function unpack(bytes: Buffer): Buffer[] {
+  const texts: Buffer[] = [];
+  for (let at = bytes.indexOf(GZIP_START); at >= 0; at = bytes.indexOf(GZIP_START, at + 1)) {
+    try {
+      const packed = bytes.subarray(at, at + MAX_PACKED_BYTES);
+      // What comes after its end, and an end that was cut off, are no matter.
+      texts.push(gunzipSync(packed, { finishFlush: constants.Z_SYNC_FLUSH, maxOutputLength: CHUNK }));
+    } catch {
+      // these bytes only look like a beginning, or hold more than a secret's company
+    }
+  }
+  return texts;
 }
 
 export function scanFile(where: string, path: string, needles: readonly Needle[]): Finding[] {

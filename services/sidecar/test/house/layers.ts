@@ -24,7 +24,7 @@ const TOP: readonly (readonly [RegExp, number])[] = [
   [/^setting[a-z-]*\.ts$/, 1],
   [/^sidecar\.ts$/, 8],
   [/^(main|cli|cli-[a-z-]+|live-view|exit-code)\.ts$/, 9],
-  [/^(product|instance|secret-forms|model-endpoint)\.ts$/, 1],
+  [/^(product|instance|secret-forms|model-endpoint|model-price)\.ts$/, 1],
 ];
 
 /** The floor of a file of ours; undefined for one that the plan does not know. */

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { EventBody } from "#contract/event";
 import type { Profile } from "../../src/agents/profile.ts";
+import { Dialer } from "../../src/broker/dialer.ts";
 import type { OpenHarness, PromptEnd } from "../../src/harnesses/harness.ts";
 import { Fault } from "../../src/kernel/fault.ts";
 import { type ConductorParts, conduct } from "../../src/runs/conductor.ts";
@@ -89,6 +90,9 @@ async function conductOn(
     harness: new FakeHarness("Good day."),
     limits: { wallMs: 20_000, idleMs: 20_000, steps: 10 },
     clamped: [],
+    broker: { dialer: new Dialer({ privateTargets: [] }), isPlain: () => false },
+    egress: { rules: [], patterns: [], credentials: [] },
+    leaseLimits: { requests: 100, bytes: 1_000_000 },
     prepareMs: 5_000,
     keepMs: 5_000,
     results: new ResultStore(directory, 1024),

@@ -11,7 +11,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { EventBody, RunEvent } from "#contract/event";
-import type { Run } from "#contract/run";
+import { NO_EGRESS, type Run } from "#contract/run";
 import type { Fault } from "../../src/kernel/fault.ts";
 import { createEventLog, readToEnd } from "../../src/runs/event-log.ts";
 import { type Journal, openJournal, refuseOldSqlite } from "../../src/runs/journal.ts";
@@ -49,6 +49,7 @@ function toRun(over: Partial<Run> = {}): Run {
     model: "demo/tour",
     demo: true,
     usage: noUsage,
+    egress: NO_EGRESS,
     stopReason: null,
     exit: null,
     stop: null,
@@ -76,6 +77,7 @@ const toEnded = (runId: string): EventBody => ({
   output: null,
   stopReason: null,
   usage: noUsage,
+  egress: NO_EGRESS,
   exit: null,
   stop: null,
   failure: null,

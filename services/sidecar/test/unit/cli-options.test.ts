@@ -79,6 +79,8 @@ describe("run", () => {
         "local",
       ],
       ...["--role", "reader", "--limit-wall", "90s", "--limit-idle", "1m", "--limit-steps", "5"],
+      ...["--limit-requests", "50", "--limit-tokens", "100000", "--limit-cost", "0.25"],
+      ...["--egress", "api.example.com", "--egress", "*.example.org:8443"],
       ...["--metadata", "team=a=b", "--stream", "--json", "--output-dir", "out", "--config", "c.json"],
     ]);
     expect(request).toEqual({
@@ -90,7 +92,15 @@ describe("run", () => {
       sandbox: { kind: "local" },
       execution: { allowedPrograms: ["bash"] },
       role: "reader",
-      limits: { wallMs: 90_000, idleMs: 60_000, steps: 5 },
+      egress: ["api.example.com", "*.example.org:8443"],
+      limits: {
+        wallMs: 90_000,
+        idleMs: 60_000,
+        steps: 5,
+        requests: 50,
+        tokens: 100_000,
+        costUsd: 0.25,
+      },
       metadata: { team: "a=b" },
     });
     expect(RunRequest.safeParse(request).error).toBeUndefined();
@@ -184,6 +194,10 @@ describe("misuse is a usage error that says what to do", () => {
     [["run", "a", "--metadata", "team"], /must be key=value/],
     [["run", "a", "--limit-wall", "soon"], /must be milliseconds, or like 30s/],
     [["run", "a", "--limit-steps", "1.5"], /must be a whole number/],
+    [["run", "a", "--limit-requests", "0"], /--limit-requests must be a whole number/],
+    [["run", "a", "--limit-tokens", "many"], /--limit-tokens must be a whole number/],
+    [["run", "a", "--limit-cost", "-1"], /--limit-cost must be a number/],
+    [["run", "a", "--limit-cost", "0"], /--limit-cost must be a number/],
     [["run", "a", "--modle", "x/y"], /Did you mean --model\?/],
     [["run", "--model"], /argument missing/],
     [["serve", "--prt", "1"], /Did you mean --port\?/],

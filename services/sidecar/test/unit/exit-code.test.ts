@@ -1,7 +1,7 @@
 // Exit codes: each end of a run is told apart, and only success is 0.
 import { expect, test } from "vitest";
 import { FailureCode } from "#contract/failure";
-import type { Run } from "#contract/run";
+import { NO_EGRESS, type Run } from "#contract/run";
 import { toExitCode, toFailureExitCode } from "../../src/exit-code.ts";
 import { Fault, toProblem } from "../../src/kernel/fault.ts";
 
@@ -13,6 +13,7 @@ const ENDED: Run = {
   model: "demo/tour",
   demo: true,
   usage: { inputTokens: 1, outputTokens: 1, cacheReadTokens: 0, costUsd: null, modelCalls: 1 },
+  egress: NO_EGRESS,
   stopReason: "stop",
   exit: { code: 0, signal: null, oom: false },
   stop: null,

@@ -1,7 +1,7 @@
 // The live view: readable, one line for each tool call, and a terminal that no model can control.
 import { describe, expect, test } from "vitest";
 import type { EventBody, RunEvent } from "#contract/event";
-import type { ChangedFiles, Run } from "#contract/run";
+import { type ChangedFiles, NO_EGRESS, type Run } from "#contract/run";
 import { createLiveView, toSummary, wantsColours } from "../../src/live-view.ts";
 
 const RUN_ID = "run_00000000000000000000000000";
@@ -15,6 +15,26 @@ function show(bodies: readonly EventBody[], colours = false): string {
     .map(render)
     .join("");
 }
+
+const EGRESS: Extract<EventBody, { type: "egress" }> = {
+  type: "egress",
+  way: "base-url",
+  allowed: true,
+  reason: null,
+  failure: null,
+  scheme: "https",
+  host: "api.example.com",
+  port: 443,
+  address: null,
+  serverName: null,
+  method: "GET",
+  path: "/v1/things",
+  status: 200,
+  bytesSent: 0,
+  bytesReceived: 12,
+  durationMs: 3.1,
+  credential: null,
+};
 
 const TOUR: EventBody[] = [
   { type: "run.started", runId: RUN_ID, state: "queued", model: "demo/tour", demo: true },
@@ -57,6 +77,7 @@ const TOUR: EventBody[] = [
     output: "Done.",
     stopReason: "stop",
     usage: USAGE,
+    egress: NO_EGRESS,
     exit: null,
     stop: null,
     failure: null,
@@ -110,12 +131,54 @@ test("thought and text that follow each other stand on lines of their own", () =
         output: null,
         stopReason: null,
         usage: USAGE,
+        egress: NO_EGRESS,
         exit: null,
         stop: null,
         failure: null,
       },
     ]),
   ).toBe("Hm.\nHello\n");
+});
+
+describe("ways out", () => {
+  test("S3.6 one that was denied gets a line with what it was and why", () => {
+    const denied = { ...EGRESS, allowed: false, reason: "host_not_allowed" as const, status: null };
+    const unread = { ...denied, way: "proxy" as const, host: null, port: null, path: null, method: null };
+    expect(
+      show([
+        { ...denied, way: "connect", method: "CONNECT", path: null },
+        { ...denied, method: "POST" },
+        { ...unread, reason: "bad_request" },
+        { ...unread, host: "a_b.example", reason: "bad_host" },
+        { ...denied, way: "model", host: null, port: null, path: "/model/x", reason: "call_not_allowed" },
+      ]),
+    ).toBe(
+      [
+        "! egress denied: CONNECT api.example.com:443 (host_not_allowed)",
+        "! egress denied: POST api.example.com:443 (host_not_allowed)",
+        "! egress denied: (bad_request)",
+        "! egress denied: a_b.example (bad_host)",
+        "! egress denied: GET /model/x (call_not_allowed)",
+        "",
+      ].join("\n"),
+    );
+  });
+
+  test("S3.6 one that was allowed gets none, and leaves a text that streams alone", () => {
+    const text: EventBody[] = [
+      { type: "message.delta", text: "Hel" },
+      EGRESS,
+      { type: "message.delta", text: "lo" },
+    ];
+    expect(show(text)).toBe("Hello");
+  });
+
+  test("S3.6 a long or broken host makes no long line", () => {
+    const host = "x".repeat(5_000);
+    const line = show([{ ...EGRESS, allowed: false, reason: "bad_host", host, port: null }]);
+    expect(line).toMatch(/^! egress denied: GET x+… \(bad_host\)\n$/);
+    expect(line.length).toBeLessThan(130);
+  });
 });
 
 describe("a terminal", () => {
@@ -137,6 +200,7 @@ describe("a terminal", () => {
       durationMs: null,
     },
     { type: "notice", level: "info", topic: "harness", text: attack },
+    { ...EGRESS, allowed: false, reason: "bad_host", method: attack, host: attack },
     { type: "run.started", runId: RUN_ID, state: "queued", model: attack, demo: false },
   ];
 
@@ -173,6 +237,7 @@ describe("the summary", () => {
     model: "demo/tour",
     demo: true,
     usage: USAGE,
+    egress: NO_EGRESS,
     stopReason: "stop",
     exit: null,
     stop: null,
@@ -211,6 +276,13 @@ describe("the summary", () => {
         "",
       ].join("\n"),
     );
+  });
+
+  test("S3.6 tells how many ways out were allowed and denied, where there was any", () => {
+    const egress = { ...NO_EGRESS, allowed: 7, denied: 2 };
+    const shown = toSummary({ ...run, egress }, undefined, { colours: false });
+    expect(shown).toContain("\n  egress: 7 allowed, 2 denied\n");
+    expect(toSummary(run, undefined, { colours: false })).not.toContain("egress"); // the control
   });
 
   test("tells why a run failed, and a cost that is not known", () => {

@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import * as z from "zod";
 import { openRealPi, type PiRecord, piDialects, type RealPi } from "../../../../scripts/record-pi-rpc.ts";
 import { openScriptedModel, type Turn } from "../fakes/scripted-model.ts";
@@ -262,11 +262,43 @@ describe("a scripted model", () => {
         headers: expect.objectContaining({ authorization: "Bearer sesame" }),
         body: { model: "m", messages: [] },
         at: expect.any(Number),
+        sentBytes: 0,
+        end: "whole",
       },
     ]);
     model.reset({ script: [{ text: "another" }] });
     expect(model.requests).toEqual([]);
     expect(await (await ask(model.url, {})).text()).toContain("another");
+  });
+
+  it("keeps a call's cap when told to, in its usage and its reason to stop", async () => {
+    const usage = { input: 3, output: 900, cacheRead: 0 };
+    await using model = await openScriptedModel({ script: [{ text: "much", usage, keepsCap: true }] });
+    const read = async (fields: object): Promise<unknown> => (await ask(model.url, fields)).json();
+    const stopped = (finish_reason: string, completion_tokens: number) => ({
+      choices: [{ finish_reason }],
+      usage: { completion_tokens },
+    });
+    expect(await read({ max_tokens: 100 })).toMatchObject(stopped("length", 100));
+    expect(await read({ max_tokens: 900 })).toMatchObject(stopped("stop", 900));
+    expect(await read({})).toMatchObject(stopped("stop", 900));
+  });
+
+  it("repeats a stream without end for who listens, and notes that the caller hung up", async () => {
+    const turn = { text: ["x".repeat(10_000)], repeat: 100_000 };
+    await using model = await openScriptedModel({ script: [turn] });
+    const hungUp = new AbortController();
+    const answer = await fetch(`${model.url}/v1/chat/completions`, {
+      method: "POST",
+      body: '{"model":"m","stream":true,"messages":[]}',
+      signal: hungUp.signal,
+    });
+    const reader = answer.body?.getReader();
+    for (let read = 0; read < 50_000; ) read += (await reader?.read())?.value?.length ?? 0;
+    hungUp.abort();
+    await vi.waitFor(() => expect(model.requests[0]?.end).toBe("cut"));
+    expect(model.requests[0]?.sentBytes).toBeGreaterThan(50_000);
+    expect(model.requests[0]?.sentBytes).toBeLessThan(500_000_000);
   });
 
   it("refuses what it does not know", async () => {

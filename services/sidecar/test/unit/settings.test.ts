@@ -49,6 +49,10 @@ test("a wrong value does not hide what is wrong between two others", () => {
   expect(complaintsOf({ env }).map((line) => line.split(" ")[0])).toEqual(["PILLION_PORT", "PILLION_MODEL"]);
 });
 
+const BAD_PATTERN =
+  "must be a lower-case host like `api.example.com`, all below one like `*.example.com`, with `:port` if not 443, or `http://` before it for plain HTTP";
+const BAD_HOST = "must have a port up to 65535, and an address in its usual form if it is one";
+
 describe("defaults", () => {
   test.each([
     ["tcp://127.0.0.1:2375", "tcp://127.0.0.1:2375"],
@@ -90,6 +94,8 @@ describe("defaults", () => {
       wallMs: 1_800_000,
       idleMs: 300_000,
       steps: 200,
+      requests: 10_000,
+      egressBytes: 1024 ** 3,
       sweepMs: 60_000,
       prepareMs: 30_000,
       requestBytes: 8_388_608,
@@ -179,6 +185,21 @@ describe("kinds", () => {
     ["PILLION_ALLOWED_PROGRAMS", ",", "allowedPrograms", []],
     ["PILLION_ALLOWED_HOSTS", "Pillion.Example:80,[::1]", "allowedHosts", ["pillion.example:80", "[::1]"]],
     ["PILLION_PRIVATE_TARGETS", "http://127.0.0.1:9000/", "privateTargets", ["http://127.0.0.1:9000"]],
+    [
+      "PILLION_PRIVATE_TARGETS",
+      "http://Models.internal:8080=10.1.0.0/16,https://[FD00::1]:443=fd00::/64",
+      "privateTargets",
+      ["http://models.internal:8080=10.1.0.0/16", "https://[fd00::1]=fd00::/64"],
+    ],
+    [
+      "PILLION_EGRESS",
+      "api.example.com, *.example.com:8443,http://a.example,[2001:db8::1]",
+      "egress",
+      ["api.example.com", "*.example.com:8443", "http://a.example", "[2001:db8::1]"],
+    ],
+    ["PILLION_EGRESS", "*.internal", "egress", ["*.internal"]],
+    ["PILLION_EGRESS", ",", "egress", []],
+    ["PILLION_EGRESS", "", "egress", undefined],
     ["PILLION_HOST", "::", "host", "::"],
   ] as const)("%s=%s is read", (name, value, field, expected) => {
     expect(read({ env: { [name]: value } })[field]).toEqual(expected);
@@ -198,6 +219,20 @@ describe("kinds", () => {
     ["PILLION_MODEL", "tour", "must be provider/name"],
     ["PILLION_PRIVATE_TARGETS", "http://a/b", "must be origins like http://127.0.0.1:9000, without a path"],
     ["PILLION_PRIVATE_TARGETS", "http://u:p@a", "must be origins like http://127.0.0.1:9000, without a path"],
+    ["PILLION_PRIVATE_TARGETS", "http://a_b", "must be origins like http://127.0.0.1:9000, without a path"],
+    ["PILLION_PRIVATE_TARGETS", "http://a.:80", "must be origins like http://127.0.0.1:9000, without a path"],
+    ["PILLION_PRIVATE_TARGETS", "http://a=10.1.0.0", "must have a range like 10.1.0.0/16 behind the `=`"],
+    ["PILLION_PRIVATE_TARGETS", "http://a=", "must have a range like 10.1.0.0/16 behind the `=`"],
+    ["PILLION_PRIVATE_TARGETS", "http://a=10.1.0.0/33", "must have a range like 10.1.0.0/16 behind the `=`"],
+    ["PILLION_PRIVATE_TARGETS", "http://a=012.1.0.0/8", "must have a range like 10.1.0.0/16 behind the `=`"],
+    ["PILLION_EGRESS", "*", BAD_PATTERN],
+    ["PILLION_EGRESS", "a.*.example", BAD_PATTERN],
+    ["PILLION_EGRESS", "ftp://a.example", BAD_PATTERN],
+    ["PILLION_EGRESS", "a.example:65536", BAD_HOST],
+    ["PILLION_EGRESS", "127.1", BAD_HOST],
+    ["PILLION_EGRESS", "*.0.0.1", BAD_HOST],
+    ["PILLION_EGRESS", "0x7f000001", BAD_HOST],
+    ["PILLION_EGRESS", "[::1::2]", BAD_HOST],
     ["PILLION_ALLOWED_HOSTS", "http://a", "must be host names like pillion.example, without scheme or path"],
     ["PILLION_ALLOWED_HOSTS", "*", "must be host names like pillion.example, without scheme or path"],
     [

@@ -9,6 +9,7 @@ import { CLAIM_PREFIX, CLOSED_COMMAND, PROOF_COMMAND_PREFIX } from "#contract/ex
 import type { HarnessInfo, RunHarness } from "#contract/harness";
 import { within } from "../../kernel/deadline.ts";
 import { Fault } from "../../kernel/fault.ts";
+import { toBasePrice } from "../../model-price.ts";
 import type { FillFile, Sandbox, SandboxProcess } from "../../sandboxes/sandbox.ts";
 import type {
   Harness,
@@ -89,6 +90,7 @@ export class PiHarness implements Harness {
       // A shell that Pi starts could signal it to open its debugger.
       args: ["--disable-sigusr1", `${paths.product}/${CLI}`, ...toArguments(extensionPath, options.tools)],
       env: {
+        ...options.env,
         PATH: paths.path,
         HOME: paths.home,
         TMPDIR: `${paths.home}/tmp`,
@@ -302,7 +304,7 @@ function toClaim(wanted: HarnessClaim): Claim {
     reasoning: wanted.model.reasoning,
     contextWindow: wanted.model.contextWindow,
     maxTokens: wanted.model.maxTokens,
-    price: wanted.model.price,
+    price: wanted.model.price === null ? null : toBasePrice(wanted.model.price),
     thinking: wanted.thinking,
     tools: [...wanted.tools],
     instructions: wanted.instructions,

@@ -16,6 +16,8 @@ const CONTEXT: ProfileContext = {
   allowedPrograms: [],
   privateTargets: ["http://127.0.0.1:9000"],
   credentials: [{ host: "gateway.example.com", header: "X-Key", value: "operator-gateway-key" }],
+  prices: new Map(),
+  isCostLimited: false,
   providerKeys: { anthropic: "operator-key" },
 };
 
@@ -51,6 +53,16 @@ describe("a model", () => {
     });
   });
 
+  test("S3.6 may be given a price that is not known, but not where it would keep the operator's ceiling", () => {
+    const price = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 };
+    const own = { name: "own/m", baseUrl: "https://models.example/v1", api: "openai-completions" };
+    const toModel = (model: object, isCostLimited: boolean) =>
+      resolve({ model: { ...model, price } }, { isCostLimited }).model.price;
+    expect(toModel({ name: "anthropic/unlisted" }, false)).toEqual(price);
+    expect(toModel({ name: "anthropic/unlisted" }, true)).toBeNull();
+    expect(toModel(own, true)).toEqual(price); // who names the endpoint pays it
+  });
+
   test("takes the request's own credential before the operator's", () => {
     const credentials = [{ host: "api.anthropic.com", header: "X-Api-Key", value: "callers-key" }];
     expect(resolve({ model: "anthropic/m", credentials })).toMatchObject({
@@ -82,9 +94,12 @@ describe("a model", () => {
       "/model/baseUrl",
     ],
     [
-      "a credential for another host",
-      { model: "anthropic/m", credentials: [{ host: "e.com", header: "a", value: "long-enough" }] },
-      "/credentials/0/host",
+      "a credential that the operator does not hold",
+      {
+        model: "anthropic/m",
+        credentials: [{ host: "api.anthropic.com", header: "a", valueFrom: "absent" }],
+      },
+      "/credentials/0/valueFrom",
     ],
   ])("is refused by name: %s", (_what, request, path) => {
     expect(refusal(request)).toEqual({ code: "invalid_request", path });

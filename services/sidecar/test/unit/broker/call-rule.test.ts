@@ -47,13 +47,12 @@ describe("a call that may go out", () => {
     ],
   ])("%s is written anew as it was read", (_what, fields) => {
     const call = { model: "gpt-5", ...fields };
-    expect(judgeWith(fields)).toEqual({ call, body: Buffer.from(JSON.stringify(call)) });
+    expect(judgeWith(fields)).toEqual({ call });
   });
 
   test("is what was judged, where a name is given twice", () => {
     expect(judge('{"model":"dearer","model":"gpt-5","stream":true}')).toEqual({
       call: { model: "gpt-5", stream: true },
-      body: Buffer.from('{"model":"gpt-5","stream":true}'),
     });
   });
 });
@@ -121,4 +120,20 @@ describe("a call that is refused", () => {
   ])("%s", (_what, fields) => {
     expect(judgeWith(fields)).toEqual({ refused: expect.any(String) });
   });
+});
+
+test("S3.6 a call that is nested too deeply to be written anew is refused, wherever it is deep", () => {
+  const nest = (open: string, close: string, depth: number) => open.repeat(depth) + close.repeat(depth);
+  const toRefused = (fields: string) => judge(`{"model":"gpt-5",${fields}}`);
+  const refused = { refused: "The model call is nested too deeply, or has too many values." };
+  expect(toRefused(`"x":${nest("[", "]", 100_000)}`)).toEqual(refused);
+  expect(toRefused(`"messages":[${nest('{"content":[', "]}", 100_000)}]`)).toEqual(refused);
+  expect(toRefused(`"x":${nest("[", "]", 100)}`)).toHaveProperty("call");
+});
+
+test("S3.6 a call of very many values is refused before it is parsed, and a long text is one value", () => {
+  const objects = Buffer.from(`{"model":"gpt-5","x":[${"{},".repeat(1_000_000)}{}]}`);
+  expect(judgeCall(objects, "gpt-5")).toHaveProperty("refused");
+  const text = `[{},\\"{},`.repeat(1_000_000);
+  expect(judgeWith({ input: text })).toEqual({ call: { model: "gpt-5", input: text } });
 });

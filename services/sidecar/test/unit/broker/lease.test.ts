@@ -1,40 +1,38 @@
 import { describe, expect, test } from "vitest";
-import { Lease, type LeaseRequest } from "../../../src/broker/broker.ts";
+import type { Lease } from "../../../src/broker/lease.ts";
+import { openLease } from "../../fakes/told-lease.ts";
 
-const request: LeaseRequest = {
-  runId: "run_1",
-  model: "scripted-1",
-  api: "openai-completions",
-  upstream: {
-    kind: "http",
-    baseUrl: new URL("https://models.example/v1"),
-    header: { name: "authorization", value: "Bearer sk-canary-0123456789" },
-    privateAllowed: false,
-  },
-  onModelCall: () => true,
-};
+const open = (): Lease =>
+  openLease({
+    upstream: {
+      kind: "http",
+      baseUrl: new URL("https://models.example/v1"),
+      header: { name: "authorization", value: "Bearer sk-canary-0123456789", credential: "test" },
+      privateAllowed: false,
+    },
+  }).lease;
 
 describe("a lease", () => {
   test("has a placeholder of its own, of letters, digits and underscores only", () => {
-    const placeholders = Array.from({ length: 100 }, () => new Lease(request).placeholder);
+    const placeholders = Array.from({ length: 100 }, () => open().placeholder);
     expect(new Set(placeholders).size).toBe(100);
     // Pi expands $NAME and !command in keys.
     for (const placeholder of placeholders) expect(placeholder).toMatch(/^pillion_[0-9a-f]{48}$/);
   });
 
   test("its placeholder holds nothing of the secret", () => {
-    expect(new Lease(request).placeholder).not.toContain("canary");
+    expect(open().placeholder).not.toContain("canary");
   });
 
   test("is shown as a bearer token or as an API key", () => {
-    const lease = new Lease(request);
-    expect(lease.isShownBy(`Bearer ${lease.placeholder}`, undefined)).toBe(true);
-    expect(lease.isShownBy(`bearer  ${lease.placeholder}`, undefined)).toBe(true);
-    expect(lease.isShownBy(undefined, lease.placeholder)).toBe(true);
+    const lease = open();
+    expect(lease.isShownBy({ authorization: `Bearer ${lease.placeholder}` })).toBe(true);
+    expect(lease.isShownBy({ authorization: `bearer  ${lease.placeholder}` })).toBe(true);
+    expect(lease.isShownBy({ "x-api-key": lease.placeholder })).toBe(true);
   });
 
   test("is not shown by nothing, by another lease's placeholder, by a part of its own or by the secret itself", () => {
-    const [lease, other] = [new Lease(request), new Lease(request)];
+    const [lease, other] = [open(), open()];
     const wrong = [
       undefined,
       "",
@@ -45,18 +43,15 @@ describe("a lease", () => {
       "Bearer sk-canary-0123456789",
     ];
     for (const authorization of wrong) {
-      expect(lease.isShownBy(authorization, undefined)).toBe(false);
-      expect(lease.isShownBy(undefined, authorization)).toBe(false);
+      expect(lease.isShownBy({ authorization })).toBe(false);
+      expect(lease.isShownBy({ "x-api-key": authorization })).toBe(false);
     }
   });
 
-  test("ends when it is disposed, and what it carries is told so", () => {
-    let ended: AbortSignal;
-    {
-      using lease = new Lease(request);
-      ended = lease.ended;
-      expect(ended.aborted).toBe(false);
-    }
-    expect(ended.aborted).toBe(true);
+  test("ends when it is told to, and what it carries is told so", () => {
+    const lease = open();
+    expect(lease.ended.aborted).toBe(false);
+    lease.end();
+    expect(lease.ended.aborted).toBe(true);
   });
 });

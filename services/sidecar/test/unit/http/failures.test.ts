@@ -72,7 +72,8 @@ describe("bad fields", () => {
       "/v1/runs",
       post({
         prompt: "",
-        limits: { steps: 0, tokens: 5 },
+        limits: { steps: 0, tokens: 0 },
+        telemetry: {},
         agent: { "a/b~c": 1 },
         session: "s",
         credentials: [{ value: "sk-secret\n" }],
@@ -81,9 +82,9 @@ describe("bad fields", () => {
     const problem = await answer.json();
     expect(problem).toMatchObject({
       code: "invalid_request",
-      detail: "`tokens` is not implemented yet (and 7 more).",
+      detail: "`telemetry` is not implemented yet (and 8 more).",
       errors: [
-        { path: "/limits/tokens", message: "`tokens` is not implemented yet" },
+        { path: "/telemetry", message: "`telemetry` is not implemented yet" },
         { path: "/session", message: "`session` is not implemented yet" },
         { path: "/prompt" },
         { path: "/agent/a~1b~0c", message: "unknown field" },
@@ -91,6 +92,7 @@ describe("bad fields", () => {
         { path: "/credentials/0/header" },
         { path: "/credentials/0/value", message: "must be printable ASCII" },
         { path: "/limits/steps" },
+        { path: "/limits/tokens" },
       ].map((error) => expect.objectContaining(error)),
     });
     expect(JSON.stringify(problem)).not.toContain("sk-secret");

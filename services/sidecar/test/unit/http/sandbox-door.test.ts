@@ -1,43 +1,29 @@
 import { once } from "node:events";
-import { createServer as createHttpServer, type ServerResponse } from "node:http";
-import { createServer, type Server } from "node:net";
+import {
+  createServer as createHttpServer,
+  type IncomingMessage,
+  type RequestOptions,
+  request,
+  type ServerResponse,
+} from "node:http";
+import { connect } from "node:net";
+import { text } from "node:stream/consumers";
 import { expect, onTestFinished, test, vi } from "vitest";
-import { Lease } from "../../../src/broker/broker.ts";
-import { openSandboxDoor } from "../../../src/http/sandbox-door.ts";
+import { EgressRefusal } from "#contract/egress";
+import type { Lease } from "../../../src/broker/lease.ts";
 import type { ModelEndpoint } from "../../../src/model-endpoint.ts";
+import { openDoor, openLease, toPort } from "../../fakes/told-lease.ts";
 
 type HttpUpstream = Extract<ModelEndpoint, { kind: "http" }>;
 
 function toLease(upstream: Partial<HttpUpstream>): Lease {
-  const lease = new Lease({
-    runId: "run",
-    model: "m",
-    api: "openai-completions",
-    onModelCall: () => true,
-    upstream: {
-      kind: "http",
-      baseUrl: new URL("https://127.0.0.1:1/v1"),
-      header: null,
-      privateAllowed: false,
-      ...upstream,
-    },
-  });
-  onTestFinished(() => lease[Symbol.dispose]());
-  return lease;
-}
-
-/** The door on a port, as the guard has it inside a sandbox. */
-async function openDoor(lease: Lease): Promise<number> {
-  const server = createServer(openSandboxDoor(lease)).listen(0, "127.0.0.1");
-  onTestFinished(() => void server.close());
-  await once(server, "listening");
-  return toPort(server);
-}
-
-function toPort(server: Server): number {
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
+  const usual = {
+    kind: "http",
+    baseUrl: new URL("https://127.0.0.1:1/v1"),
+    header: null,
+    privateAllowed: false,
+  } as const;
+  return openLease({ upstream: { ...usual, ...upstream } }).lease;
 }
 
 function post(port: number, key: string, path = "/model/chat/completions", model = "m"): Promise<Response> {
@@ -70,12 +56,11 @@ test.each([
   "https://localhost:1/v1",
 ])("%s is not dialled for a request's own URL; the control, with the operator's word, is", async (url) => {
   expect(await call({ baseUrl: new URL(url) })).toMatchObject({
-    status: 502,
-    text: expect.stringContaining("ADDRESS_REFUSED"),
+    status: 403,
+    text: expect.stringContaining("address_not_allowed"),
   });
   const control = await call({ baseUrl: new URL(url), privateAllowed: true });
-  expect(control.text).not.toContain("ADDRESS_REFUSED");
-  expect(control.status).toBe(502);
+  expect(control).toMatchObject({ status: 502, text: expect.stringContaining("unreachable") });
 });
 
 test.each([
@@ -104,7 +89,7 @@ test.each([
     await once(provider, "listening");
     onTestFinished(() => void provider.close());
     const baseUrl = new URL(`http://127.0.0.1:${toPort(provider)}/v1`);
-    const header = { name: "authorization", value };
+    const header = { name: "authorization", value, credential: "test" };
     const lease = toLease({ baseUrl, privateAllowed: true, header });
     const answer = await post(await openDoor(lease), lease.placeholder);
     const said = `${await answer.text()} ${JSON.stringify([...answer.headers])}`;
@@ -133,3 +118,39 @@ test("a run has so many model calls at once and no more; each that ends makes ro
   for (const response of held) response.end("{}");
   expect((await next).status).toBe(200);
 });
+
+test("who shows no placeholder is asked for it as its kind of server asks: a base URL with 401, a proxy with 407", async () => {
+  const { lease, events } = openLease({ patterns: ["a.example"] });
+  const port = await openDoor(lease);
+  const base = await fetch(`http://127.0.0.1:${port}/to/https/a.example/`);
+  expect([base.status, base.headers.get("www-authenticate")]).toEqual([401, 'Basic realm="pillion"']);
+  const proxied = await ask({ port, path: "http://a.example/", headers: { host: "a.example" } });
+  expect([proxied.statusCode, proxied.headers["proxy-authenticate"]]).toEqual([407, 'Basic realm="pillion"']);
+  expect(events.map(({ way, reason }) => [way, reason])).toEqual([
+    ["base-url", "no_placeholder"],
+    ["proxy", "no_placeholder"],
+  ]);
+});
+
+test("a tunnel to what may be reached by plain HTTP only is refused with the way to go", async () => {
+  const { lease } = openLease({ patterns: ["http://a.example:8080"] });
+  const port = await openDoor(lease);
+  const readHint = async (path: string): Promise<string> => {
+    const socket = connect(port, "127.0.0.1");
+    socket.end(
+      `CONNECT ${path} HTTP/1.1\r\nhost: ${path}\r\nproxy-authorization: Bearer ${lease.placeholder}\r\n\r\n`,
+    );
+    const [head = "", body = ""] = (await text(socket)).split("\r\n\r\n");
+    expect(head).toContain(" 403 ");
+    return EgressRefusal.parse(JSON.parse(body).error).hint ?? "";
+  };
+  expect(await readHint("a.example:8080")).toContain("$PILLION_DOOR/to/http/a.example:8080/");
+  expect(await readHint("b.example:8080")).not.toContain("PILLION_DOOR"); // the control: it may not go there at all
+});
+
+function ask(options: RequestOptions): Promise<IncomingMessage> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  const asked = request({ host: "127.0.0.1", agent: false, ...options });
+  asked.once("response", resolve).once("error", reject).end();
+  return promise;
+}

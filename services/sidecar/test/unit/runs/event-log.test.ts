@@ -2,7 +2,7 @@ import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises"
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { EventBody, RunEvent } from "#contract/event";
-import type { Run } from "#contract/run";
+import { NO_EGRESS, type Run } from "#contract/run";
 import { Fault } from "../../../src/kernel/fault.ts";
 import {
   createEventLog,
@@ -27,6 +27,7 @@ function runNow(over: Partial<Run> = {}): Run {
     model: "demo/tour",
     demo: true,
     usage: noUsage,
+    egress: NO_EGRESS,
     stopReason: null,
     exit: null,
     stop: null,
@@ -61,6 +62,7 @@ const ended: EventBody = {
   output: null,
   stopReason: null,
   usage: noUsage,
+  egress: NO_EGRESS,
   exit: null,
   stop: null,
   failure: null,
