@@ -9,7 +9,7 @@ import { DialError, type Dialer } from "./dialer.ts";
 
 /** For TLS, after the connection stands. */
 const HANDSHAKE_MS = 10_000;
-const MAX_FREE = 8;
+const MAX_FREE_PER_HOST = 8;
 
 export type Outward = { readonly destination: Destination; readonly privateAllowed: boolean };
 
@@ -48,7 +48,7 @@ class CheckedAgent extends HttpAgent {
   readonly #ended: AbortSignal;
 
   constructor(dialer: Dialer, ended: AbortSignal) {
-    super({ keepAlive: true, maxFreeSockets: MAX_FREE }); // Node's bound for sockets in use does not hold for ones still being made
+    super({ keepAlive: true, maxFreeSockets: MAX_FREE_PER_HOST }); // Node's bound for sockets in use does not hold for ones still being made
     this.#dialer = dialer;
     this.#ended = ended;
   }
