@@ -22,7 +22,7 @@ export function resolveCredential(
     throw toFieldFault("forbidden", `${path}/${wider}`, `the operator's "${valueFrom}" is bound otherwise`);
   return {
     ...bound,
-    name: bound.name ?? held.name,
+    name: held.name,
     pathPrefix: bound.pathPrefix ?? held.pathPrefix,
     methods: bound.methods ?? held.methods,
     value: held.value,

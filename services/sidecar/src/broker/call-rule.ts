@@ -15,6 +15,9 @@ const REACHING_FIELDS = [
   "web_search_options", // OpenAI chat completions
   "background", // OpenAI responses: goes on without us
   "container",
+  "previous_response_id", // what an account keeps, of other runs too
+  "conversation",
+  "prompt",
 ];
 
 /** Kinds of tools that only describe what the harness itself will do; all others are run by the provider. */

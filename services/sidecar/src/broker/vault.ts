@@ -16,18 +16,18 @@ export type HeldCredential = {
   readonly env: string | null;
 };
 
-/** `isPlain` answers whether the operator meant plain HTTP for this host and port. */
+/** `isPlain` answers whether the operator meant plain HTTP for this host and port; a host without a port never is. */
 export function toHeldCredential(
   credential: Credential,
   isPlain: (host: string, port: number) => boolean,
 ): HeldCredential {
   const [, host = "", given] = /^(.*?)(?::(\d+))?$/.exec(credential.host) ?? [];
-  const plainPort = Number(given ?? 80);
-  const scheme = isPlain(host, plainPort) ? "http" : "https";
+  const port = Number(given ?? 443);
+  const scheme = given !== undefined && isPlain(host, port) ? "http" : "https";
   return {
     name: credential.name ?? credential.host,
     host,
-    port: scheme === "http" ? plainPort : Number(given ?? 443),
+    port,
     header: credential.header.toLowerCase(),
     value: credential.value,
     pathPrefix: credential.pathPrefix ?? null,

@@ -166,7 +166,7 @@ async function prepare(
   sandbox: Sandbox,
   harness: StartedHarness,
   lease: Lease,
-  { clamped, spec }: ConductorParts,
+  { clamped, spec, egress }: ConductorParts,
 ): Promise<OpenHarness> {
   const { extensionSha256 } = harness;
   const receipt =
@@ -182,7 +182,7 @@ async function prepare(
     baseUrl: `http://127.0.0.1:${sandbox.doorPort}/model`,
     placeholder: lease.placeholder,
     tools,
-    instructions: toInstructions(run.profile, spec.references),
+    instructions: toInstructions(run.profile, spec.references, egress.patterns),
     thinking,
     skills: skills.map(({ name, description }) => ({
       name,

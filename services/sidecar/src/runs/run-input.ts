@@ -51,8 +51,22 @@ function toStoredReference({ name, path, content = "" }: ReferenceRequest): unkn
 }
 
 /** What the agent is told of its references, after its other instructions. */
-export function toInstructions({ instructions }: Profile, references: readonly Reference[]): string {
-  if (references.length === 0) return instructions;
+export function toInstructions(
+  { instructions }: Profile,
+  references: readonly Reference[],
+  patterns: readonly string[] = [],
+): string {
   const list = references.map(({ name }) => `- ${toReferencePath(name)}`).join("\n");
-  return [instructions, `Reference material, to read only:\n${list}`].filter(Boolean).join("\n\n");
+  return [
+    instructions,
+    references.length === 0 ? "" : `Reference material, to read only:\n${list}`,
+    patterns.length === 0 ? "" : toNetworkNote(patterns),
+  ]
+    .filter(Boolean)
+    .join("\n\n");
+}
+
+/** Without it an agent tries what cannot work, a name's address for example, and gives up. */
+function toNetworkNote(patterns: readonly string[]): string {
+  return `The network is reached only through the HTTP proxy that HTTP_PROXY and HTTPS_PROXY name, and no hosts but these: ${patterns.join(", ")}. Names cannot be looked up. A refusal is JSON that says what may be done instead.`;
 }

@@ -72,6 +72,9 @@ describe("a call that is refused", () => {
   });
 
   test.each([
+    ["an earlier answer of the account's", { previous_response_id: "resp_1" }],
+    ["a conversation of the account's", { conversation: "conv_1" }],
+    ["a stored prompt", { prompt: { id: "pmpt_1" } }],
     ["fallback models", { models: ["gpt-5", "dearer"] }],
     ["a route", { route: "fallback" }],
     ["another provider", { provider: { order: ["other"] } }],
