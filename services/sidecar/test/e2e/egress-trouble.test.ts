@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import type { ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
@@ -153,12 +154,15 @@ describe.runIf(process.getuid?.() === 0).each(PLACES)("S3.11 the door of a %s sa
     using memory = await openLiveMemory(service);
     const beforeMiB = await memory.readMiB();
     Object.assign(outside.bytes, { sent: 0 });
+    const waiting: ServerResponse[] = [];
+    outside.serve("/release", (_request, response) => void waiting.push(response));
     const { id } = await toRun(await post(service, "/v1/runs", toClientRequest("hold", 64)));
     await waitUntilStill(() => outside.bytes.sent);
     const heldMiB = (await memory.readMiB()) - beforeMiB;
     const givenMiB = outside.bytes.sent / 1024 ** 2;
     expect((await getJson<Run>(service, `/v1/runs/${id}`)).state).toBe("running"); // they are there
     expect(givenMiB).toBeGreaterThan(MOST_MIB);
+    for (const response of waiting) response.end();
     const events = await readEvents(service, id);
     const afterMiB = (await memory.readMiB()) - beforeMiB;
     console.log(
