@@ -21,7 +21,7 @@ export interface Admission {
   readonly call: Record<string, unknown>;
   /** Output tokens, all choices together; null without a budget. */
   readonly cap: number | null;
-  /** True when what has streamed proves that the cap is ignored: the call must be cut. */
+  /** True when what has streamed proves that the provider makes more than the budget has left: the call must be cut. */
   isOverrun(estimate: number): boolean;
   /**
    * Must be called once for every admission, however the call ended; a later one changes nothing. `wasTaken`: the provider
@@ -48,6 +48,9 @@ const NOTHING: CallUsage = { inputTokens: 0, outputTokens: 0, cacheReadTokens: 0
 
 /** What a call is taken to need: tokens of input, at this price. */
 type Demand = { readonly input: number; readonly price: ListedPrice | null };
+/** `most`: output tokens that the budget has left for a call, whatever the call itself is capped to. */
+type Bounds = { readonly most: number; onOutput(output: number): void };
+const NO_BOUNDS: Bounds = { most: Number.POSITIVE_INFINITY, onOutput: () => undefined };
 type Reserve = { readonly tokens: number; readonly costUsd: number };
 
 export class Budget {
@@ -91,7 +94,7 @@ export class Budget {
     const onOutput = (output: number): void => {
       if (cap < asked && output >= wholeCap) this.#cutFor ??= tightest ?? null;
     };
-    return this.#toAdmission(capCall(api, call, cap), cap, demand, onOutput);
+    return this.#toAdmission(capCall(api, call, cap), cap, demand, { most: left ?? cap, onOutput });
   }
 
   get used(): UsedUsage {
@@ -145,7 +148,7 @@ export class Budget {
     call: Record<string, unknown>,
     cap: number | null,
     { input, price }: Demand,
-    onOutput: (output: number) => void = () => undefined,
+    { most, onOutput }: Bounds = NO_BOUNDS,
   ): Admission {
     this.#calls += 1;
     const costUsd = price === null ? 0 : toMostCost(price, input, cap ?? 0);
@@ -155,7 +158,7 @@ export class Budget {
     return {
       call,
       cap,
-      isOverrun: (estimate) => cap !== null && estimate > 1.25 * cap + 32,
+      isOverrun: (estimate) => estimate > 1.25 * most + 32,
       settle: (reported, estimate, wasTaken = false) => {
         if (settled !== null) return settled;
         const isTaken = wasTaken || reported !== null || estimate > 0;

@@ -249,6 +249,13 @@ describe("S3.11 a liar", () => {
     expect([budget.isExceeded, budget.admit(API, CALL)]).toEqual([true, "used_up"]);
   });
 
+  test("S3.11 is not one whose long words pass the cap of its call while the budget has more", () => {
+    const budget = new Budget({ tokens: 100_000 }, null, 1000);
+    const admission = admit(budget);
+    expect([admission.cap, admission.isOverrun(2_000)]).toEqual([1000, false]);
+    expect(admission.isOverrun(125_033)).toBe(true);
+  });
+
   test("S3.11 that stays below the proof gains little, however often it is called", () => {
     const budget = new Budget({ tokens: 2000 }, null, 100);
     let made = 0;
