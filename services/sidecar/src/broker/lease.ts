@@ -8,11 +8,11 @@ import { Fault } from "../kernel/fault.ts";
 import type { ModelEndpoint } from "../model-endpoint.ts";
 import type { ListedPrice } from "../model-price.ts";
 import { toSecretForms, toTextForms } from "../secret-forms.ts";
-import { Budget } from "./budget.ts";
 import type { Destination } from "./destination.ts";
 import type { Dialer } from "./dialer.ts";
 import { EgressAudit, type EgressEvent } from "./egress-audit.ts";
 import type { EgressRule } from "./egress-policy.ts";
+import { Budget } from "./model/budget.ts";
 import { OutwardAgents } from "./outward-agents.ts";
 import { type HeldCredential, toHeldCredential } from "./vault.ts";
 

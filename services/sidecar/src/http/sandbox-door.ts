@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { Duplex } from "node:stream";
 import { routeRequest } from "../broker/door-routes.ts";
 import type { Lease } from "../broker/lease.ts";
-import { forwardModelCall, MODEL_PREFIX } from "../broker/model-forwarder.ts";
+import { forwardModelCall, MODEL_PREFIX } from "../broker/model/model-forwarder.ts";
 import { refuse } from "../broker/refusal.ts";
 import { MALFORMED, openTunnel, refuseBytes } from "../broker/tunnel.ts";
 import { DoorConnection } from "./door-connection.ts";

@@ -3,8 +3,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
 import type { ModelApi } from "#contract/extension";
-import { toCost } from "../../src/broker/call-cost.ts";
-import { UsageReader } from "../../src/broker/usage-reader.ts";
+import { toCost } from "../../src/broker/model/call-cost.ts";
+import { UsageReader } from "../../src/broker/model/usage-reader.ts";
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
 
 type PiStream = (model: object, context: object, options: object) => { result(): Promise<unknown> };

@@ -1,15 +1,15 @@
 /** Carries a run's model calls to its provider and nothing else; the placeholder becomes the real key here, and the budget is kept. */
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
 import type { ModelApi } from "#contract/extension";
-import type { ModelEndpoint } from "../model-endpoint.ts";
+import type { ModelEndpoint } from "../../model-endpoint.ts";
+import { toDestination } from "../destination.ts";
+import { type Denied, deny, judgeShape, NO_PROOF, USED_UP } from "../door-routes.ts";
+import type { EgressEntry } from "../egress-audit.ts";
+import { type Failure, forward } from "../forwarder.ts";
+import type { Lease } from "../lease.ts";
 import type { Admission } from "./budget.ts";
 import { judgeCall } from "./call-rule.ts";
 import { answerDemoRequest } from "./demo-model.ts";
-import { toDestination } from "./destination.ts";
-import { type Denied, deny, judgeShape, NO_PROOF, USED_UP } from "./door-routes.ts";
-import type { EgressEntry } from "./egress-audit.ts";
-import { type Failure, forward } from "./forwarder.ts";
-import type { Lease } from "./lease.ts";
 import { UsageReader } from "./usage-reader.ts";
 
 /** Path under the door that stands for the provider's base URL. */

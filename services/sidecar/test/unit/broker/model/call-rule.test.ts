@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { judgeCall } from "../../../src/broker/call-rule.ts";
+import { judgeCall } from "../../../../src/broker/model/call-rule.ts";
 
 const judge = (call: unknown) =>
   judgeCall(Buffer.from(typeof call === "string" ? call : JSON.stringify(call)), "gpt-5");

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { ModelApi } from "#contract/extension";
-import { type CallUsage, UsageReader } from "../../../src/broker/usage-reader.ts";
+import { type CallUsage, UsageReader } from "../../../../src/broker/model/usage-reader.ts";
 
 type Reading = { usage: CallUsage | null; estimate: number };
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { answerDemoRequest, demoTourFile, toDemoTurn } from "../../../src/broker/demo-model.ts";
+import { answerDemoRequest, demoTourFile, toDemoTurn } from "../../../../src/broker/model/demo-model.ts";
 
 type Message = Parameters<typeof toDemoTurn>[0]["messages"][number];
 

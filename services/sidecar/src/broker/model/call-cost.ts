@@ -1,6 +1,6 @@
 /** What a model call costs, or may cost at most. Pure. */
 import type { ModelPrice } from "#contract/agent";
-import type { ListedPrice } from "../model-price.ts";
+import type { ListedPrice } from "../../model-price.ts";
 import type { CallUsage } from "./usage-reader.ts";
 
 const PER_MILLION = 1e-6;

@@ -1,6 +1,6 @@
 /** Tokens of a call before it is made. */
 import { expect, test } from "vitest";
-import { asksLongCache, estimateInput } from "../../../src/broker/input-estimate.ts";
+import { asksLongCache, estimateInput } from "../../../../src/broker/model/input-estimate.ts";
 
 const image = "A".repeat(400_000);
 

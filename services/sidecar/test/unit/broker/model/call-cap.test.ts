@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { ModelApi } from "#contract/extension";
-import { capCall, readAskedCap } from "../../../src/broker/call-cap.ts";
+import { capCall, readAskedCap } from "../../../../src/broker/model/call-cap.ts";
 
 type Fields = Record<string, unknown>;
 

@@ -1,11 +1,11 @@
 /** What a run may spend: single calls, parallel ones, honest providers and others. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Admission, Budget, type BudgetLimits } from "../../../src/broker/budget.ts";
-import { toAffordable, toCost } from "../../../src/broker/call-cost.ts";
-import { estimateInput } from "../../../src/broker/input-estimate.ts";
-import type { CallUsage } from "../../../src/broker/usage-reader.ts";
-import type { ListedPrice } from "../../../src/model-price.ts";
+import { type Admission, Budget, type BudgetLimits } from "../../../../src/broker/model/budget.ts";
+import { toAffordable, toCost } from "../../../../src/broker/model/call-cost.ts";
+import { estimateInput } from "../../../../src/broker/model/input-estimate.ts";
+import type { CallUsage } from "../../../../src/broker/model/usage-reader.ts";
+import type { ListedPrice } from "../../../../src/model-price.ts";
 
 const PRICE: ListedPrice = { input: 2, output: 10, cacheRead: 0.2, cacheWrite: 2.5 };
 const API = "openai-completions";

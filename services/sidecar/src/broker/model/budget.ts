@@ -1,6 +1,6 @@
 /** What a run may spend on its model: each call is admitted, capped, reserved for and settled here. */
 import type { ModelApi } from "#contract/extension";
-import type { ListedPrice } from "../model-price.ts";
+import type { ListedPrice } from "../../model-price.ts";
 import { capCall, countChoices, LEAST_OUTPUT, readAskedCap } from "./call-cap.ts";
 import { toAffordable, toCost, toLongCachePrice, toMostCost } from "./call-cost.ts";
 import { asksLongCache, estimateInput } from "./input-estimate.ts";
