@@ -7,19 +7,29 @@ export type Door = {
   readonly port: number;
   readonly placeholder: string;
   readonly credentials: readonly HeldCredential[];
+  /** False on a network of the engine's: programs have a way of their own there, which a proxy would close. */
+  readonly isProxy: boolean;
 };
+
+/** It holds the placeholder, which is good for this run's door only. */
+export function toDoorEnvironment(door: Door): Record<string, string> {
+  const { port, placeholder, credentials, isProxy } = door;
+  return {
+    PILLION_DOOR: `http://127.0.0.1:${port}`,
+    ...(isProxy ? toProxyEnvironment(`http://pillion:${placeholder}@127.0.0.1:${port}`) : {}),
+    ...toGitEnvironment(door),
+    ...Object.fromEntries(credentials.flatMap(({ env }) => (env === null ? [] : [[env, placeholder]]))),
+  };
+}
 
 /**
  * What common tools read: curl and git (`http_proxy` in lower case), Python's requests and pip, npm, yarn, pnpm, cargo, Go,
- * Node (from 24 on, when told to). It holds the placeholder, which is good for this run's door only.
+ * Node (from 24 on, when told to).
  */
-export function toDoorEnvironment(door: Door): Record<string, string> {
-  const { port, placeholder, credentials } = door;
-  const proxy = `http://pillion:${placeholder}@127.0.0.1:${port}`;
+function toProxyEnvironment(proxy: string): Record<string, string> {
   const both = { HTTP_PROXY: proxy, HTTPS_PROXY: proxy, ALL_PROXY: proxy, NO_PROXY: OWN_HOSTS };
   const lower = Object.fromEntries(Object.entries(both).map(([name, value]) => [name.toLowerCase(), value]));
   return {
-    PILLION_DOOR: `http://127.0.0.1:${port}`,
     ...both,
     ...lower,
     NODE_USE_ENV_PROXY: "1",
@@ -28,8 +38,6 @@ export function toDoorEnvironment(door: Door): Record<string, string> {
     npm_config_noproxy: OWN_HOSTS,
     PIP_PROXY: proxy,
     CARGO_HTTP_PROXY: proxy,
-    ...toGitEnvironment(door),
-    ...Object.fromEntries(credentials.flatMap(({ env }) => (env === null ? [] : [[env, placeholder]]))),
   };
 }
 

@@ -148,7 +148,12 @@ async function startHarness(
 ): Promise<StartedHarness> {
   const filled = fillSandbox(run, sandbox, parts.spec);
   filled.catch(() => undefined);
-  const env = toDoorEnvironment({ port: sandbox.doorPort, placeholder, credentials });
+  const env = toDoorEnvironment({
+    port: sandbox.doorPort,
+    placeholder,
+    credentials,
+    isProxy: parts.spec.network === "none",
+  });
   const started = await parts.harness.start(sandbox, { tools: run.profile.tools, env, signal: run.stopped });
   await filled;
   return started;

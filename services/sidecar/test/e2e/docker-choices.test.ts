@@ -228,7 +228,7 @@ describe("a network of the engine's", () => {
   });
 
   test("S3.15 S3.4 is not there for a run that does not ask", async () => {
-    model.reset({ script: shell(reach) });
+    model.reset({ script: shell(`NODE_USE_ENV_PROXY=0 ${reach}`) }); // past the proxy that the door is
     const { run, events } = await runWith(withShell);
     expect(toResults(events)).toMatchObject([{ text: expect.stringMatching(/^(EAI_AGAIN|ENOTFOUND)\n$/) }]);
     expect(run.receipt).toMatchObject({ network: "none", egressEnforced: true });

@@ -227,6 +227,21 @@ test("what the engine made late is gone when the service has ended", async () =>
   expect(await readAll(other)).toEqual([others.container, others.volume].sort());
 });
 
+test("what is known of an engine is not forgotten for a look that began while it was silent", async () => {
+  const proxy = held.use(await EngineProxy.open(readEngineHost()));
+  const places = toDockerPlaces(`test${randomUUID().slice(0, 8)}`, { host: proxy.host });
+  held.defer(() => places.close());
+  proxy.trouble({ kind: "hang" }, "info");
+  const reaping = places.reap();
+  await vi.waitFor(() => expect(proxy.count("info")).toBe(1), 10_000);
+  proxy.calm();
+  expect(await places.probe()).toMatchObject({ available: true });
+  await reaping;
+  // It is not asked again: without an answer runs would ask for more processors than there are.
+  expect(await places.probe()).toMatchObject({ available: true });
+  expect(proxy.count("info")).toBe(1); // since it was calm
+});
+
 test.each(["create", "create volume"] as const)(
   "what the engine was still making (%s) when its run was given up is gone when the service has ended",
   async (call) => {

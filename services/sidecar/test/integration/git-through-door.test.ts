@@ -52,7 +52,7 @@ test("S3.4 git clones with a credential that it never has, by the host's own add
     dialer: { privateTargets: [{ scheme: "http", host: "127.0.0.1", port, cidr: null }] },
   });
   const { placeholder, credentials } = lease;
-  const door = toDoorEnvironment({ port: await openDoor(lease), placeholder, credentials });
+  const door = toDoorEnvironment({ port: await openDoor(lease), placeholder, credentials, isProxy: true });
   const clone = (name: string, env: Record<string, string>) =>
     run("git", ["clone", "-q", `http://${host}/shop/`, join(directory, name)], {
       env: { PATH: process.env.PATH, HOME: directory, ...env },

@@ -87,13 +87,15 @@ export class DockerPlaces implements PlaceKind {
   async probe(): Promise<PlaceProbe> {
     const { image, runtime } = this.#options;
     try {
-      if (this.#facts === undefined || this.#isStale) this.#facts = await this.#engine.readFacts();
-      else await this.#engine.ping();
+      const known = this.#isStale ? undefined : this.#facts;
+      const facts = known ?? (await this.#engine.readFacts());
+      if (known !== undefined) await this.#engine.ping();
+      this.#facts = facts;
       this.#isStale = false;
-      if (!this.#facts.runtimes.includes(runtime))
+      if (!facts.runtimes.includes(runtime))
         throw new Fault("sandbox_unavailable", `The container engine does not have the runtime ${runtime}.`);
       await this.#engine.readImage(image);
-      const detail = `containers of Docker ${this.#facts.version}, ${runtime}, image ${image}`;
+      const detail = `containers of Docker ${facts.version}, ${runtime}, image ${image}`;
       return { kind: "docker", available: true, isolated: true, detail, missing: toMissing(runtime) };
     } catch (error) {
       this.#isStale = true;
@@ -230,8 +232,10 @@ export class DockerPlaces implements PlaceKind {
 
   /** Asks by itself whether the engine is there by now: nobody else may ask for a long time. */
   async reap(): Promise<number> {
-    if (this.#facts === undefined && this.#engine.isThere())
-      this.#facts = await this.#engine.readFacts().catch(() => undefined);
+    if (this.#facts === undefined && this.#engine.isThere()) {
+      const facts = await this.#engine.readFacts().catch(() => undefined);
+      this.#facts ??= facts; // a probe may have had its answer meanwhile
+    }
     if (this.#facts === undefined) return 0;
     const count = await this.#leftovers.sweep();
     await this.#product.sweep();
