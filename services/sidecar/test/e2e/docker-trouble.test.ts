@@ -79,7 +79,7 @@ async function expectHealed(): Promise<void> {
   expect(run.failure).toBeNull();
   expect(run).toMatchObject({ outcome: "succeeded", output: "Well again.", stop: { verified: true } });
   expect(findAll()).toEqual([]);
-  await vi.waitFor(() => expect(countDescriptors()).toBeLessThanOrEqual(descriptors + 1), 5_000); // a sweep may go on
+  await vi.waitFor(() => expect(countDescriptors()).toBeLessThanOrEqual(descriptors + 1), 20_000); // a sweep may go on, and connections of callers are kept for 5 s
 }
 
 const READER = { role: "reader", workspace: { kind: "files", files: [{ path: "a.txt", content: "a\n" }] } };

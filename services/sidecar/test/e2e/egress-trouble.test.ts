@@ -99,7 +99,7 @@ async function waitUntilStill(read: () => number): Promise<void> {
     if (now !== last) [last, since] = [now, performance.now()];
     return last > 0 && performance.now() - since > 1_500;
   };
-  await vi.waitFor(() => expect(isStill()).toBe(true), { timeout: 30_000, interval: 100 });
+  await vi.waitFor(() => expect(isStill()).toBe(true), { timeout: 150_000, interval: 100 });
 }
 
 const USED_UP = { outcome: "limit_exceeded", failure: { code: "budget_exceeded" }, stop: { verified: true } };
@@ -177,7 +177,7 @@ describe.runIf(process.getuid?.() === 0).each(PLACES)("S3.11 the door of a %s sa
       output: "Done.",
       stop: { verified: true },
     });
-  }, 120_000);
+  }, 300_000);
 });
 
 describe.runIf(process.getuid?.() === 0).each(PLACES)(
