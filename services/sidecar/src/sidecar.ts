@@ -74,6 +74,7 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
   const results = await openResults(join(settings.home, "results"));
   const pi = new PiHarness(productDir, settings.modelRetries);
   const providers = readProviderList(settings.configDir);
+  const egress = readEgressList(settings.configDir, settings.egress);
   const privateTargets = settings.privateTargets.map(toPrivateTarget);
   const isPlain = (host: string, port: number): boolean =>
     privateTargets.some((target) => target.scheme === "http" && target.host === host && target.port === port);
@@ -87,11 +88,7 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
     queue: settings.queue,
     ceiling: toCeiling(settings),
     egressBytes: settings.egressBytes,
-    egress: {
-      egress: readEgressList(settings.configDir, settings.egress),
-      credentials: settings.credentials ?? [],
-      isPlain,
-    },
+    egress: { egress, credentials: settings.credentials ?? [], isPlain },
     broker: { dialer: new Dialer({ privateTargets }), isPlain },
     prepareMs: settings.prepareMs,
     pids: settings.pids,
@@ -137,7 +134,7 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
           runs,
           log,
           harnesses: async () => [await pi.describe()],
-          capabilities: async () => toCapabilities(settings, places, providers, version),
+          capabilities: async () => toCapabilities(settings, places, providers, egress.map(toText), version),
           settings: {
             ...(settings.token === undefined ? {} : { token: settings.token }),
             allowAnonymous: settings.allowAnonymous,
@@ -252,6 +249,7 @@ function toCapabilities(
   settings: Settings,
   places: PlaceList,
   providers: ProviderList,
+  egress: readonly string[],
   version: string,
 ): Capabilities {
   const keys: Record<string, string | undefined> = {
@@ -286,7 +284,7 @@ function toCapabilities(
       costUsd: settings.costUsd ?? null,
       requestBytes: settings.requestBytes,
     },
-    egress: readEgressList(settings.configDir, settings.egress).map(toText),
+    egress: [...egress],
     providers: Object.entries(providers).map(([id, { api, baseUrl }]) => ({
       id,
       api,

@@ -242,7 +242,11 @@ function toPrice(
 
 type ModelHeader = NonNullable<Extract<ModelEndpoint, { kind: "http" }>["header"]>;
 
-/** Its path and methods do not matter: only the model's own calls are sent there. */
+/** One that goes with everything that is sent to its host, and so with the model's calls, whatever their path is. */
+function isForAll({ pathPrefix, methods }: Credential): boolean {
+  return pathPrefix === undefined && methods === undefined;
+}
+
 function toHeader({ name, host, header, value }: Credential): ModelHeader {
   return { name: header.toLowerCase(), value, credential: name ?? host };
 }
@@ -257,11 +261,17 @@ function resolveHeader(
 ): ModelHeader | null {
   const index = request.credentials?.findLastIndex(({ host }) => host === url.host) ?? -1;
   const asked = request.credentials?.[index];
+  const path = `/credentials/${index}`;
   const own =
-    asked === undefined
-      ? undefined
-      : resolveCredential(asked, isOwn ? [] : context.credentials, `/credentials/${index}`);
-  const kept = own ?? (isOwn ? undefined : context.credentials.find(({ host }) => host === url.host));
+    asked === undefined ? undefined : resolveCredential(asked, isOwn ? [] : context.credentials, path);
+  if (own !== undefined && (!isForAll(own) || own.env !== undefined)) {
+    throw badField(
+      path,
+      "goes with the model's own calls only: it can have no pathPrefix, methods or env, nor be one that the operator bound to some",
+    );
+  }
+  const operators = isOwn ? [] : context.credentials.filter(isForAll);
+  const kept = own ?? operators.find(({ host }) => host === url.host);
   if (kept !== undefined) return toHeader(kept);
   const key = isOwn ? undefined : context.providerKeys[id];
   if (key !== undefined) return { ...toKeyHeader(api, key), credential: toKeySetting(id) };

@@ -92,10 +92,6 @@ export class EgressEntry {
     this.#close = close;
   }
 
-  get isOver(): boolean {
-    return this.#told !== undefined;
-  }
-
   /** Resolves when the event is accepted, so that nobody is refused unrecorded. */
   deny(reason: EgressDenial): Promise<void> {
     return this.#finish({ allowed: false, reason, failure: null });

@@ -10,11 +10,10 @@ import { DialError, type Dialer } from "./dialer.ts";
 /** For TLS, after the connection stands. */
 const HANDSHAKE_MS = 10_000;
 const MAX_FREE_PER_HOST = 8;
-
-export type Outward = { readonly destination: Destination; readonly privateAllowed: boolean };
-
 /** Kept open for all hosts together: Node counts by host, and a run may name many below one suffix. */
 const MAX_FREE_SOCKETS = 16;
+
+export type Outward = { readonly destination: Destination; readonly privateAllowed: boolean };
 
 /** Node's agent asks for connections by options; this is what ours are asked with. */
 type DialOptions = ClientRequestArgs & { readonly outward?: Outward };

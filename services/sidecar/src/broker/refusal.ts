@@ -37,7 +37,6 @@ export function refuse(response: ServerResponse, refusal: Refusal, allowed: read
     "content-type": "application/json",
     "content-length": Buffer.byteLength(body),
     "pillion-refused": refusal.code,
-    ...(refusal.status === 401 ? { "www-authenticate": 'Basic realm="pillion"' } : {}),
     ...(refusal.status === 407 ? { "proxy-authenticate": 'Basic realm="pillion"' } : {}),
     ...(refusal.status === 401 ? { "www-authenticate": 'Basic realm="pillion"' } : {}),
     connection: "close",

@@ -187,7 +187,11 @@ async function prepare(
     baseUrl: `http://127.0.0.1:${sandbox.doorPort}/model`,
     placeholder: lease.placeholder,
     tools,
-    instructions: toInstructions(run.profile, spec.references, egress.patterns),
+    instructions: toInstructions(
+      run.profile,
+      spec.references,
+      spec.network === "none" ? egress.patterns : [],
+    ),
     thinking,
     skills: skills.map(({ name, description }) => ({
       name,

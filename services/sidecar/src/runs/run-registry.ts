@@ -104,7 +104,7 @@ export class RunRegistry implements RunStore {
       const id = createRunId();
       const spec = await toSandboxSpec(id, request, profile, place.kind, options);
       await place.admit?.(spec);
-      const secrets = options.guardSecrets(toSecrets(egress, profile));
+      const secrets = options.guardSecrets(toSecrets(request, egress, profile));
       const run = new ActiveRun({
         id,
         request,
@@ -328,9 +328,11 @@ export class RunRegistry implements RunStore {
   }
 }
 
-function toSecrets(egress: RunEgress, profile: Profile): string[] {
+/** Also those that the run has no use for: nothing that a caller calls secret is written down. */
+function toSecrets(request: RunRequest, egress: RunEgress, profile: Profile): string[] {
   const header = profile.endpoint.kind === "http" ? profile.endpoint.header : null;
-  const values = [...egress.credentials, ...(header === null ? [] : [header])].map(({ value }) => value);
+  const held = [...(request.credentials ?? []), ...egress.credentials, ...(header === null ? [] : [header])];
+  const values = held.flatMap(({ value }) => value ?? []);
   return [...new Set(values.flatMap(toSecretForms))];
 }
 

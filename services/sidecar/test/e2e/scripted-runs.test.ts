@@ -186,6 +186,20 @@ describe("a run on the source of a published package", () => {
     expect(await getText(`/v1/runs/${run.id}/files/docs/notes.md`)).toBe(NOTE);
   });
 
+  test("a credential that the run has no use for is not written down either", async () => {
+    const unused = "canary-unused-0123456789";
+    const host = `127.0.0.1:${model.port}`;
+    const credentials = [
+      { host, header: "authorization", value: `Bearer ${unused}` },
+      { host, header: "authorization", value: `Bearer ${KEY}` }, // of two for one host, the last is taken
+    ];
+    model.reset({ script: [{ text: `It is ${unused}.` }] });
+    const { run, events } = await runToEnd(service, toScriptedRequest(model, { fields: { credentials } }));
+    expect(run.output).toBe("It is [redacted].");
+    expect(JSON.stringify([run, events])).not.toContain(unused);
+    expect(model.requests.map(({ headers }) => headers.authorization)).toEqual([`Bearer ${KEY}`]);
+  });
+
   test.each(DIALECTS)(
     "the provider sees the real key through %s, the sandbox and the record never do",
     async (api) => {

@@ -94,6 +94,24 @@ describe("a model", () => {
       "/model/baseUrl",
     ],
     [
+      "a credential for the model's host that is bound to a path",
+      {
+        model: "anthropic/m",
+        credentials: [
+          { host: "api.anthropic.com", header: "a", value: "long-enough", pathPrefix: "/v1/files" },
+        ],
+      },
+      "/credentials/0",
+    ],
+    [
+      "a credential for the model's host that is to be in a variable",
+      {
+        model: "anthropic/m",
+        credentials: [{ host: "api.anthropic.com", header: "a", value: "long-enough", env: "A_KEY" }],
+      },
+      "/credentials/0",
+    ],
+    [
       "a credential that the operator does not hold",
       {
         model: "anthropic/m",
@@ -103,6 +121,27 @@ describe("a model", () => {
     ],
   ])("is refused by name: %s", (_what, request, path) => {
     expect(refusal(request)).toEqual({ code: "invalid_request", path });
+  });
+
+  test("is not opened by a credential that the operator bound to a path or to methods; one without is taken", () => {
+    const held = { host: "api.anthropic.com", header: "x-api-key", value: "held-by-the-operator" };
+    const openWith = (bounds: object) =>
+      resolve(
+        { model: "anthropic/m" },
+        { credentials: [{ ...held, ...bounds }], providerKeys: { anthropic: "usual-key" } },
+      ).endpoint;
+    expect(openWith({})).toMatchObject({ header: { value: held.value } });
+    expect(openWith({ pathPrefix: "/v1/files" })).toMatchObject({ header: { value: "usual-key" } });
+    expect(openWith({ methods: ["GET"] })).toMatchObject({ header: { value: "usual-key" } });
+    const named = {
+      model: "anthropic/m",
+      credentials: [{ host: held.host, header: held.header, valueFrom: "files" }],
+    };
+    const files = { ...held, name: "files", pathPrefix: "/v1/files" } as const;
+    expect(refusal(named, { credentials: [files] })).toEqual({
+      code: "invalid_request",
+      path: "/credentials/0",
+    });
   });
 
   test("of the demo is gone where the operator switched it off", () => {
