@@ -127,8 +127,8 @@ describe("started", () => {
 describe("what is mounted over its own", () => {
   test("S1.12 config and skills take the place of the baked ones", async () => {
     const root = join(import.meta.dirname, "../../../..");
-    for (const name of ["config", "skills/own"]) mkdirSync(join(directory, name), { recursive: true });
-    cpSync(join(root, "config/providers.json"), join(directory, "config/providers.json"));
+    mkdirSync(join(directory, "skills/own"), { recursive: true });
+    cpSync(join(root, "config"), join(directory, "config"), { recursive: true });
     writeFileSync(join(directory, "config/agent.json"), "{ not JSON");
     writeFileSync(
       join(directory, "skills/own/SKILL.md"),

@@ -100,6 +100,7 @@ test("S3.11 requests sent in one breath are all written down, though the journal
   });
   const client = connect(await openDoor(lease), "127.0.0.1");
   onTestFinished(() => void client.destroy());
+  client.on("error", () => undefined); // the door closes a connection that asks for too much while it still writes
   client.resume();
   const requests = Array.from(
     { length: count },
@@ -143,7 +144,10 @@ test("S3.6 bodies of model calls that are under way have one bound together, whi
 
 async function askModel(port: number, headers: Record<string, string>, body: string): Promise<string> {
   const path = "/model/chat/completions";
-  const asked = request({ host: "127.0.0.1", port, path, method: "POST", headers }).end(body);
-  const [response] = await once(asked, "response");
+  const asked = request({ host: "127.0.0.1", port, path, method: "POST", headers });
+  const answered = once(asked, "response");
+  asked.on("error", () => undefined); // also after the answer, where the body was still being written
+  asked.end(body);
+  const [response] = await answered;
   return text(response);
 }
