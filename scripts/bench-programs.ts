@@ -1,6 +1,7 @@
 // The programs that the benches measure: the scripted model, bare Pi and the service, each started as its users would.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { get, type IncomingMessage, request } from "node:http";
 import { createServer } from "node:net";
@@ -53,6 +54,11 @@ export async function writeBareHome(scratch: string, baseUrl: string): Promise<s
   return agentDir;
 }
 
+/** As all who start the service give them to Node. */
+function readNodeFlags(): string[] {
+  return readFileSync(join(PROJECT, "dist/node-flags"), "utf8").trim().split(" ");
+}
+
 /** From spawn until /health answers 200. */
 export async function startService(
   home: string,
@@ -62,7 +68,7 @@ export async function startService(
   await mkdir(home, { recursive: true });
   const port = await takeFreePort();
   const began = performance.now();
-  const child = spawn(process.execPath, [SERVICE, "serve"], {
+  const child = spawn(process.execPath, [...readNodeFlags(), SERVICE, "serve"], {
     stdio: ["ignore", "ignore", "pipe"],
     env: {
       PATH: process.env.PATH,

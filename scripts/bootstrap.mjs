@@ -683,11 +683,13 @@ function readProcFile(path) {
 // ---- the task
 
 function startPillion(node, args) {
-  const program = join(DIST_DIR, "pillion.mjs");
-  if (!fs.existsSync(program)) {
-    throw new SetUpFailure(`${program} is missing`, { advice: "Remove the dist folder and try again." });
+  const [program, flags] = ["pillion.mjs", "node-flags"].map((name) => join(DIST_DIR, name));
+  for (const file of [program, flags]) {
+    if (fs.existsSync(file)) continue;
+    throw new SetUpFailure(`${file} is missing`, { advice: "Remove the dist folder and try again." });
   }
-  return become(node.path, [program, ...args], process.env);
+  const nodeFlags = fs.readFileSync(flags, "utf8").trim().split(" ");
+  return become(node.path, [...nodeFlags, program, ...args], process.env);
 }
 
 /** The environment of tools: the right Node, pnpm and the installed programs come first on PATH. */

@@ -23,6 +23,12 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const dist = join(root, "dist");
 const staging = `${dist}.new`;
 const EXTENSION_MAX_BYTES = 20 * 1024;
+/** How Node is started for the service, and why: docs/decisions/0013-memory-of-the-service.md. */
+const NODE_FLAGS = [
+  "--max-semi-space-size=1",
+  "--heap-growing-percent=30",
+  "--no-concurrent-array-buffer-sweeping",
+];
 
 const common = {
   absWorkingDir: root,
@@ -59,6 +65,7 @@ async function main() {
   });
   makeReadable(join(staging, "product"));
   writeDigests();
+  writeFileSync(join(staging, "node-flags"), `${NODE_FLAGS.join(" ")}\n`);
   rmSync(dist, { recursive: true, force: true });
   renameSync(staging, dist);
 }

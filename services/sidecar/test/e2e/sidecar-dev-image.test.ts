@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { docker, readEngine } from "../behaviours/open-places.ts";
+import { NODE_FLAGS } from "../fakes/live-service.ts";
 import { LOCKED, openSidecarContainer, SIDECAR_IMAGE } from "../fakes/sidecar-container.ts";
 
 // Several containers start in one test.
@@ -50,6 +51,6 @@ test("S1.11 the dev image watches what is mounted, and the other one has no watc
       .slice(1)
       .map((line) => line.trim().replace(/^\d+ +/, ""));
   expect(readCommands(dev.name).join("\n")).toContain("tsx/dist/cli.mjs watch");
-  const commands = ["tini -- pillion serve", "node /app/dist/pillion.mjs serve"];
+  const commands = ["tini -- pillion serve", `node ${NODE_FLAGS.join(" ")} /app/dist/pillion.mjs serve`];
   expect(readCommands(production.name)).toEqual(commands);
 });

@@ -34,6 +34,7 @@ test("S1.4 it has Node, the bundles, Pi, the daemon, config and skills, each wit
   const paths = [
     "usr/local/bin/node",
     "app/dist/pillion.mjs",
+    "app/dist/node-flags",
     "app/dist/engine-proxy.mjs",
     "app/dist/product/guard/main.mjs",
     "app/dist/product/extension/pillion.js",

@@ -1,5 +1,6 @@
 /** The built service as a real child process: free port, data directory and environment of its own. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -43,8 +44,11 @@ type ServiceOptions = ProgramOptions & {
   readonly toReachable?: (address: string) => Promise<string>;
 };
 
+/** Node's flags for the service, as the build wrote them down for all who start it. */
+export const NODE_FLAGS = readFileSync(join(PROGRAM, "../node-flags"), "utf8").trim().split(" ");
+
 /** The program of this clone. */
-export const COMMAND = [process.execPath, PROGRAM] as const;
+export const COMMAND = [process.execPath, ...NODE_FLAGS, PROGRAM] as const;
 
 /** Resolves when `/health` answers. Throws with the logs where the service ends first or takes longer than 20 s. */
 export async function openLiveService(options: ServiceOptions = {}): Promise<LiveService> {

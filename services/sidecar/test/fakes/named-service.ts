@@ -2,7 +2,7 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type LiveService, openLiveService, PROGRAM } from "./live-service.ts";
+import { type LiveService, NODE_FLAGS, openLiveService, PROGRAM } from "./live-service.ts";
 
 /** `names` all lead to 127.0.0.1; `flags` are Node's. */
 export function openNamedService(
@@ -14,7 +14,18 @@ export function openNamedService(
   writeFileSync(hosts, `127.0.0.1 localhost ${names.join(" ")}\n`);
   const script = `mount --bind ${hosts} /etc/hosts && exec "$@"`;
   return openLiveService({
-    command: ["unshare", "--mount", "bash", "-c", script, "bash", process.execPath, ...flags, PROGRAM],
+    command: [
+      "unshare",
+      "--mount",
+      "bash",
+      "-c",
+      script,
+      "bash",
+      process.execPath,
+      ...NODE_FLAGS,
+      ...flags,
+      PROGRAM,
+    ],
     env,
   });
 }

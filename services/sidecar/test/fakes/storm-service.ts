@@ -6,9 +6,8 @@ import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
+import { NODE_FLAGS, PROGRAM } from "./live-service.ts";
 
-const PROGRAM = fileURLToPath(new URL("../../../../dist/pillion.mjs", import.meta.url));
 const UIDS = 64;
 /** What container engines and other tests mount at the same time; no local sandbox mounts anything of the kind. */
 const OTHERS_MOUNT = / - (overlay|nsfs) | pillion-test |\/pillion-own-engine-/;
@@ -42,7 +41,7 @@ export function startStormService(
   env: Readonly<Record<string, string>> = {},
 ): Starting {
   const startedMs = performance.now();
-  const child = spawn(process.execPath, [PROGRAM, "serve"], {
+  const child = spawn(process.execPath, [...NODE_FLAGS, PROGRAM, "serve"], {
     stdio: ["ignore", "pipe", "pipe"],
     env: {
       PATH: process.env.PATH,

@@ -49,6 +49,7 @@ import * as fs from "node:fs";
 fs.appendFileSync("calls.log", "build\\n");
 fs.mkdirSync("dist", { recursive: true });
 fs.copyFileSync("services/sidecar/src/main.mjs", "dist/pillion.mjs");
+fs.writeFileSync("dist/node-flags", "--max-semi-space-size=1 --no-warnings\\n");
 `;
 
 let scratch: string;
@@ -245,6 +246,8 @@ describe("start", () => {
   it("builds only when a source or an output changed, and hands the words over", async () => {
     const end = await bootstrap(["--quiet", "start", "--port", "0"]).ended;
     expect(end).toEqual({ code: 0, signal: null, stdout: "serve --port 0\n", stderr: "" });
+    write(join(root, "services/sidecar/src/main.mjs"), "console.log(process.execArgv.join());");
+    expect((await bootstrap(["start"]).ended).stdout).toBe("--max-semi-space-size=1,--no-warnings\n");
     await bootstrap(["start"]).ended;
     expect(readCalls()).toEqual(["npm", "pnpm", "build"]);
     write(join(root, "services/sidecar/src/main.mjs"), "process.exit(4);");

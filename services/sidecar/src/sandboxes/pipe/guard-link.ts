@@ -11,7 +11,7 @@ import { SteadyPipe } from "./steady-pipe.ts";
 
 const WINDOW_BYTES = 8 * 1024 * 1024;
 /** What one stream may send unread. Node gives the session's window back at once, so every stream may, at the same time. */
-const STREAM_WINDOW_BYTES = 1024 * 1024;
+const STREAM_WINDOW_BYTES = 256 * 1024;
 const MAX_STREAMS = 64;
 const COMMAND_MS = 30_000;
 
