@@ -47,7 +47,7 @@ export async function routeRequest(
   if (lease.carried >= MAX_CARRIED) return deny(lease, entry, TOO_MANY, response);
   const credential = findCredential(lease.credentials, destination, request.method ?? "", target);
   entry.credential = credential?.name ?? null;
-  const identity = lease.secretTexts.length > 0;
+  const identity = !lease.secrets.isEmpty;
   const headers = toOutgoingHeaders(request.headers, {
     placeholders: lease.placeholderTexts,
     credential,

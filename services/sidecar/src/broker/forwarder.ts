@@ -169,12 +169,16 @@ function answer(
     request.destroy();
   };
   const isHead = outgoing.method === "HEAD";
-  const isWatched = lease.secretTexts.length > 0 || watch.onBytes !== undefined;
+  const isWatched = !lease.secrets.isEmpty || watch.onBytes !== undefined;
   const decoders = toDecoders(incoming, { isHead });
   if (decoders === undefined || response.headersSent) return fail("unreadable");
   const { body } = outgoing;
   response.writeHead(incoming.statusCode ?? 502, {
-    ...toIncomingHeaders(incoming.headers, { resized: isWatched && !isHead, secrets: lease.secretTexts }),
+    ...toIncomingHeaders(incoming.headers, {
+      resized: isWatched && !isHead,
+      secrets: lease.secrets,
+      lowerSecrets: lease.lowerSecrets,
+    }),
     // What is left of the request's body is nothing that a further request could follow.
     ...(Buffer.isBuffer(body) || body.complete ? {} : { connection: "close" }),
   });
@@ -184,8 +188,7 @@ function answer(
     entry.bytesReceived += bytes.length;
     return lease.countBytes(bytes.length) && (watch.onBytes?.(bytes) ?? true);
   });
-  const checks =
-    isWatched && !isHead ? [...decoders, counter, new SecretScrubber(lease.secretTexts)] : [counter];
+  const checks = isWatched && !isHead ? [...decoders, counter, new SecretScrubber(lease.secrets)] : [counter];
   // A cut answer must look cut inside too: the connection is destroyed, not ended.
   pipeline([incoming, ...checks, response], (error) => {
     if (error === null || error === undefined) return end(null);

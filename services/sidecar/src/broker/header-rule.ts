@@ -1,6 +1,6 @@
 /** Which headers pass between a run and the outside, in either direction. Pure. */
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http";
-import { toScrub } from "./secret-scrubber.ts";
+import type { SecretFinder } from "./secret-scrubber.ts";
 import type { HeldCredential } from "./vault.ts";
 
 /** RFC 9110, 7.6.1, and what older clients send: they speak of one connection only. */
@@ -70,22 +70,21 @@ export function toOutgoingHeaders(
 /** The answer's headers as they go in. `resized`: its body will have another length and encoding. */
 export function toIncomingHeaders(
   headers: IncomingHttpHeaders,
-  options: { readonly resized: boolean; readonly secrets: readonly string[] },
+  options: { readonly resized: boolean; readonly secrets: SecretFinder; readonly lowerSecrets: SecretFinder },
 ): OutgoingHttpHeaders {
-  const { resized, secrets } = options;
+  const { resized, secrets, lowerSecrets } = options;
   const named = toNamed(headers.connection);
-  const lower = secrets.map((secret) => secret.toLowerCase()); // as names are
   const kept = Object.entries(headers).filter(
     ([name, value]) =>
       value !== undefined &&
       !HOP_BY_HOP.has(name) &&
       (!named.has(name) || FRAMING.has(name)) &&
       !name.startsWith("proxy-") &&
-      !lower.some((secret) => name.includes(secret)) &&
+      lowerSecrets.find(name, 0) === null && // as names are
       !NOT_FOR_INSIDE.has(name) &&
       !(resized && ["content-length", "content-encoding", "content-md5", "digest"].includes(name)),
   );
-  const scrub = toScrub(secrets);
+  const scrub = (text: string): string => secrets.scrub(text);
   return Object.fromEntries(
     kept.map(([name, value]) => [name, Array.isArray(value) ? value.map(scrub) : scrub(String(value))]),
   );

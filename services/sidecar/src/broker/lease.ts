@@ -14,6 +14,7 @@ import { EgressAudit, type EgressEvent } from "./egress-audit.ts";
 import type { EgressRule } from "./egress-policy.ts";
 import { Budget } from "./model/budget.ts";
 import { OutwardAgents } from "./outward-agents.ts";
+import { SecretFinder } from "./secret-scrubber.ts";
 import { type HeldCredential, toHeldCredential } from "./vault.ts";
 
 export type LeaseRequest = {
@@ -67,7 +68,9 @@ export class Lease {
   /** Aborts when the lease ends. */
   readonly ended: AbortSignal;
   /** The forms in which a secret of this lease could come back. */
-  readonly secretTexts: readonly string[];
+  readonly secrets: SecretFinder;
+  /** The same in lower case, as the names of headers are. */
+  readonly lowerSecrets: SecretFinder;
   /** Model calls that are being carried now. */
   calls = 0;
   /** Bytes of their bodies. */
@@ -102,8 +105,9 @@ export class Lease {
       ...this.credentials.map(({ value }) => value),
       ...(header === null ? [] : [header.value]),
     ];
-    const forms = values.flatMap(toSecretForms).flatMap(toTextForms);
-    this.secretTexts = [...new Set(forms.map(({ text }) => text))];
+    const texts = values.flatMap(toSecretForms).flatMap((form) => toTextForms(form).map(({ text }) => text));
+    this.secrets = new SecretFinder(texts);
+    this.lowerSecrets = new SecretFinder(texts.map((text) => text.toLowerCase()));
   }
 
   /** Whether a client inside showed this lease's placeholder: as a key, a password or a token. */

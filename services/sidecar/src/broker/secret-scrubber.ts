@@ -3,68 +3,107 @@ import { Transform, type TransformCallback } from "node:stream";
 
 const STAND_IN = "[redacted]";
 
+/** So much of a secret is looked for first: an expression of whole ones can be too large for the engine, and slow to make. */
+const HEAD_CHARS = 32;
+
 /**
- * Bytes are read as latin1, one character each. One expression of all secrets takes every byte once, however many hits
- * there are: a server may send nothing but secrets.
+ * Finds secrets in a text that was read as latin1, one character a byte, as Node reads headers too. Made once for a lease; of
+ * several at one place it finds the longest.
  */
-export class SecretScrubber extends Transform {
+export class SecretFinder {
   readonly #secrets: readonly string[];
-  readonly #secret: RegExp;
-  /** By a character's code: whether a secret begins with it. */
-  readonly #begins = new Uint8Array(256);
+  readonly #head: RegExp;
+  /** Their first characters. */
+  readonly #firsts: ReadonlySet<string>;
+
+  constructor(secrets: readonly string[]) {
+    this.#secrets = toLongestFirst(secrets.map((secret) => Buffer.from(secret).toString("latin1")));
+    this.#head = toExpression(toLongestFirst(this.#secrets.map((secret) => secret.slice(0, HEAD_CHARS))));
+    this.#firsts = new Set(this.#secrets.map((secret) => secret.charAt(0)));
+  }
+
+  get isEmpty(): boolean {
+    return this.#secrets.length === 0;
+  }
+
+  find(text: string, from: number): { readonly index: number; readonly end: number } | null {
+    for (let index = this.#findHead(text, from); index !== -1; index = this.#findHead(text, index + 1)) {
+      const secret = this.#secrets.find((one) => text.startsWith(one, index));
+      if (secret !== undefined) return { index, end: index + secret.length };
+    }
+    return null;
+  }
+
+  /** Where the end of `text`, from `at` on, begins to be the beginning of a secret; the text's length if nowhere. */
+  findOpen(text: string, at: number): number {
+    const longest = this.#secrets[0]?.length ?? 0;
+    const last = Math.max(at, text.length - HEAD_CHARS); // from here on not all of a head need be there
+    let open = this.#findHead(text, Math.max(at, text.length - longest + 1));
+    for (; open !== -1 && open < last; open = this.#findHead(text, open + 1)) {
+      if (this.#isOpen(text, open)) return open;
+    }
+    for (open = last; open < text.length; open += 1) if (this.#isOpen(text, open)) return open;
+    return text.length;
+  }
+
+  scrub(text: string): string {
+    let clean = "";
+    let at = 0;
+    for (let hit = this.find(text, at); hit !== null; hit = this.find(text, at)) {
+      clean += text.slice(at, hit.index) + STAND_IN;
+      at = hit.end;
+    }
+    return clean + text.slice(at);
+  }
+
+  #isOpen(text: string, open: number): boolean {
+    if (!this.#firsts.has(text.charAt(open))) return false;
+    const end = text.slice(open);
+    return this.#secrets.some((secret) => secret.length > end.length && secret.startsWith(end));
+  }
+
+  #findHead(text: string, from: number): number {
+    this.#head.lastIndex = from;
+    return this.#head.exec(text)?.index ?? -1;
+  }
+}
+
+/** One look takes every byte once, however many hits there are: a server may send nothing but secrets. */
+export class SecretScrubber extends Transform {
+  readonly #secrets: SecretFinder;
   #held = "";
 
-  /** Of several at one place the longest is found. */
-  constructor(secrets: readonly string[]) {
+  constructor(secrets: SecretFinder) {
     super();
-    this.#secrets = toLongestFirst(secrets.map((secret) => Buffer.from(secret).toString("latin1")));
-    this.#secret = toExpression(this.#secrets);
-    for (const secret of this.#secrets) this.#begins[secret.charCodeAt(0)] = 1;
+    this.#secrets = secrets;
   }
 
   override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
     const text = this.#held + chunk.toString("latin1");
     let clean = "";
     let at = 0;
-    let open = this.#findOpen(text, at);
-    for (let hit = this.#find(text, at); hit !== null && hit.index < open; hit = this.#find(text, at)) {
+    let open = this.#secrets.findOpen(text, at);
+    for (
+      let hit = this.#secrets.find(text, at);
+      hit !== null && hit.index < open;
+      hit = this.#secrets.find(text, at)
+    ) {
       clean += text.slice(at, hit.index) + STAND_IN;
-      at = hit.index + hit[0].length;
-      if (open < at) open = this.#findOpen(text, at);
+      at = hit.end;
+      if (open < at) open = this.#secrets.findOpen(text, at);
     }
     this.#held = text.slice(open);
     done(null, Buffer.from(clean + text.slice(at, open), "latin1"));
   }
 
   override _flush(done: TransformCallback): void {
-    done(null, Buffer.from(this.#held.replace(this.#secret, STAND_IN), "latin1"));
+    done(null, Buffer.from(this.#secrets.scrub(this.#held), "latin1"));
   }
-
-  #find(text: string, at: number): RegExpExecArray | null {
-    this.#secret.lastIndex = at;
-    return this.#secret.exec(text);
-  }
-
-  /** Where the end of `text`, from `at` on, begins to be the beginning of a secret; the text's length if nowhere. */
-  #findOpen(text: string, at: number): number {
-    const longest = this.#secrets[0]?.length ?? 0;
-    for (let open = Math.max(at, text.length - longest + 1); open < text.length; open += 1) {
-      if (this.#begins[text.charCodeAt(open)] !== 1) continue;
-      const end = text.slice(open);
-      if (this.#secrets.some((secret) => secret.length > end.length && secret.startsWith(end))) return open;
-    }
-    return text.length;
-  }
-}
-
-/** Takes the secrets out of what comes whole: header values. */
-export function toScrub(secrets: readonly string[]): (text: string) => string {
-  const secret = toExpression(toLongestFirst(secrets));
-  return (text) => text.replace(secret, STAND_IN);
 }
 
 function toLongestFirst(secrets: readonly string[]): string[] {
-  return secrets.filter((secret) => secret !== "").toSorted((a, b) => b.length - a.length);
+  const distinct = new Set(secrets.filter((secret) => secret !== ""));
+  return [...distinct].toSorted((a, b) => b.length - a.length);
 }
 
 /** Of no secrets: what is nowhere. */

@@ -302,6 +302,26 @@ describe("S3.4 a credential never comes back", () => {
     expect(sinks.plain.other.connections.join("")).toMatch(/range: bytes=0-5/);
   });
 
+  test("also where it is as long as a request may make it", async () => {
+    const value = `Bearer ${"0123456789abcdef+/=".repeat(700)}`;
+    const door = await openDoor({ value });
+    sinks.bound.answer = (q, r) => void r.setHeader("x-note", "none").end(`before ${seen(q)} after`);
+    const got = await sendRaw(door.port, toRequest(door, `${sinks.bound.base}/x`));
+    expect([got.status, got.headers["x-note"]]).toEqual([200, "none"]);
+    expect(got.body).toContain("before [redacted] after");
+    expect(sinks.bound.requests[0]?.headers["x-api-key"]).toBe(value); // the control: it was there to be said
+  });
+
+  test("nor what is inside it beyond ASCII, in a header and in the body", async () => {
+    const bytes = Buffer.from("user:pässwörd-0123456789");
+    const door = await openDoor({ value: `Basic ${bytes.toString("base64")}` });
+    const said = `HTTP/1.1 200 OK\r\nx-echo: ${bytes}\r\n\r\nbefore ${bytes} after`;
+    sinks.bound.answer = (q) => void q.socket.end(said);
+    const got = await sendRaw(door.port, toRequest(door, `${sinks.bound.base}/x`));
+    expect([got.status, got.headers["x-echo"]]).toEqual([200, "[redacted]"]);
+    expect(got.body).toContain("before [redacted] after");
+  });
+
   test("on a connection that is kept", async () => {
     const door = await openDoor();
     for (const _ of [1, 2, 3]) {
