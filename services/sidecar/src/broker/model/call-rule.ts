@@ -40,6 +40,8 @@ export function judgeCall(bytes: Buffer, model: string): JudgedCall {
     return { refused: "Only calls of this run's own model are forwarded." };
   const reaching = REACHING_FIELDS.find((name) => names.includes(name));
   if (reaching !== undefined) return { refused: `The field "${reaching}" leads beyond the run's own model.` };
+  const disguised = Object.keys(call).find((name) => name !== name.toLowerCase() && isJudged(name));
+  if (disguised !== undefined) return { refused: `The field "${disguised}" is written in small letters.` };
   if (!hasOnlyOwnTools(call.tools)) return { refused: "Tools that the provider runs are not allowed." };
   if (namesAddress(call.messages) || namesAddress(call.input)) {
     return {
@@ -62,20 +64,30 @@ function hasOnlyOwnTools(tools: unknown): boolean {
   return Array.isArray(tools) && tools.every((tool) => isRecord(tool) && OWN_TOOLS.includes(tool.type));
 }
 
-/** Looks through messages and their parts, and not into what a tool was called with: an address there is only text. */
-function namesAddress(messages: unknown): boolean {
-  return Array.isArray(messages) && messages.some((message) => isRecord(message) && isFetched(message));
+/** By what stands in them. */
+function isJudged(name: string): boolean {
+  return ["tools", "messages", "input"].includes(name.toLowerCase());
+}
+
+/**
+ * Looks through messages and their parts, and not into what a tool was called with: an address there is only text.
+ * `image_url` is OpenAI's, `video_url` and `audio_url` are vLLM's; Anthropic's is in a part's `source`, which may hold parts.
+ */
+function namesAddress(parts: unknown): boolean {
+  return (Array.isArray(parts) ? parts : [parts]).some((part) => isRecord(part) && isFetched(part));
 }
 
 function isFetched(part: Record<string, unknown>): boolean {
-  const { image_url: image, source } = part;
-  const addresses = [
-    ...(isRecord(image) ? [image.url] : [image]), // OpenAI chat: {url}; responses: the address itself
-    ...(isRecord(source) ? [source.url] : []), // Anthropic
-    part.file_url,
-  ];
-  const isAddress = (value: unknown): boolean => typeof value === "string" && !/^data:/i.test(value);
-  return addresses.some(isAddress) || namesAddress(part.content) || namesAddress(part.output);
+  return Object.entries(part).some(([written, value]) => {
+    const name = written.toLowerCase();
+    if (name.endsWith("_url")) return isAddress(isRecord(value) ? value.url : value);
+    if (name === "source" && isRecord(value) && isAddress(value.url)) return true;
+    return ["content", "output", "source"].includes(name) && namesAddress(value);
+  });
+}
+
+function isAddress(value: unknown): boolean {
+  return typeof value === "string" && !/^data:/i.test(value);
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -113,6 +113,42 @@ describe("a call that is refused", () => {
       },
     ],
     [
+      "a picture to fetch, in a document that is made of parts",
+      {
+        messages: user([
+          {
+            type: "document",
+            source: {
+              type: "content",
+              content: [{ type: "image", source: { type: "url", url: "https://a.example" } }],
+            },
+          },
+        ]),
+      },
+    ],
+    [
+      "a screen to fetch, in what came of a look at it",
+      {
+        input: [
+          {
+            type: "computer_call_output",
+            output: { type: "computer_screenshot", image_url: "https://a.example" },
+          },
+        ],
+      },
+    ],
+    ["a film to fetch", { messages: user([{ type: "video_url", video_url: { url: "http://a.internal" } }]) }],
+    [
+      "a sound to fetch",
+      { messages: user([{ type: "audio_url", audio_url: { url: "http://a.internal" } }]) },
+    ],
+    ["hosted tools in other letters", { Tools: [{ type: "web_search" }] }],
+    ["messages in other letters", { Messages: user("hello") }],
+    [
+      "a picture to fetch, in other letters",
+      { messages: user([{ type: "image_url", Image_URL: { url: "https://a.example" } }]) },
+    ],
+    [
       "a picture to fetch, in a function's output",
       {
         input: [
