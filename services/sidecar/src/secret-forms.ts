@@ -32,9 +32,10 @@ export function toTextForms(secret: string): TextForm[] {
   const percent = encodeURIComponent(secret.toWellFormed());
   const everyByte = [...bytes].map((byte) => `%${byte.toString(16).padStart(2, "0")}`).join("");
   const hex = bytes.toString("hex");
-  const written = [secret, json, JSON.stringify(json).slice(1, -1)];
+  const written = [secret, json, JSON.stringify(json).slice(1, -1), ...toOthersJson(secret)];
   const derived = [
     percent,
+    percent.replaceAll("%2F", "/"), // Python's
     percent.replace(/%../g, (code) => code.toLowerCase()),
     new URLSearchParams([["", secret]]).toString().slice(1),
     everyByte,
@@ -49,6 +50,19 @@ export function toTextForms(secret: string): TextForm[] {
   return [
     ...[...new Set([...written, ...derived])].map((text) => ({ text, widen: false })),
     ...[...new Set(embedded)].map((text) => ({ text, widen: true })),
+  ];
+}
+
+/** Some writers of JSON escape more than must be: PHP slashes, Go what HTML would read, .NET that and more. */
+function toOthersJson(secret: string): string[] {
+  const json = JSON.stringify(secret).slice(1, -1);
+  const toCode = (sign: string): string => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return [
+    json.replaceAll("/", "\\/"),
+    json.replace(/[<>&]/g, toCode),
+    secret
+      .replaceAll("\\", "\\\\")
+      .replace(/["&'+<>`]/g, (sign) => `\\u${toCode(sign).slice(2).toUpperCase()}`),
   ];
 }
 

@@ -279,6 +279,34 @@ describe("S3.4 a credential never comes back", () => {
     expect(spoken.includes(write(SECRET)) || spoken.includes(SECRET)).toBe(true);
   });
 
+  const packed: [string, Answer][] = [
+    ["gzip", encoded("gzip", gzipSync)],
+    ["x-gzip", encoded("X-GZip", gzipSync)],
+    ["deflate", encoded("deflate", deflateSync)],
+    ["br", encoded("br", brotliCompressSync)],
+    ["zstd", encoded("zstd", zstdCompressSync)],
+  ];
+  test.each(packed)("in %s, of which the client gets what was inside, without it", async (_what, answer) => {
+    const door = await openDoor();
+    sinks.bound.answer = answer;
+    const got = await sendRaw(door.port, toRequest(door, `${sinks.bound.base}/x`));
+    expect(got.body.replace(/\r\n[0-9a-f]+\r\n/g, "")).toContain("before [redacted] after");
+    expect(got.headers["content-encoding"]).toBeUndefined();
+  });
+
+  test.each<[string, (secret: string) => string]>([
+    ["in JSON as PHP writes it", (secret) => secret.replace("/", "\\/")],
+    ["in JSON as .NET writes it", (secret) => secret.replace("+", "\\u002B")],
+    ["escaped for a path", (secret) => encodeURIComponent(secret).replace("%2F", "/")],
+  ])("%s", async (_what, write) => {
+    const door = await openDoor();
+    sinks.bound.answer = said(write);
+    const got = await sendRaw(door.port, toRequest(door, `${sinks.bound.base}/x`));
+    expect(got.body).toContain("before [redacted] after");
+    sinks.plain.other.answer = said(write); // the control
+    expect(await readAll(sinks.plain.other, SECRET)).toContain(write(SECRET));
+  });
+
   test("in an echo of all that was sent, the question's included", async () => {
     const door = await openDoor();
     const got = await sendRaw(door.port, toRequest(door, `${sinks.bound.base}/x?y=1`));
