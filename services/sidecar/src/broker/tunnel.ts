@@ -181,13 +181,21 @@ export const MALFORMED = {
   message: "The request cannot be carried: it is no HTTP that could be read in one way only.",
 } as const;
 
-/** Bytes that are no HTTP, or could be read as one request or as two. */
+/** Writes down bytes that are no HTTP, or could be read as one request or as two. */
+export async function noteBytes(lease: Lease): Promise<Denied> {
+  const { code, status, message } = MALFORMED;
+  const entry = lease.audit.open("proxy");
+  const denied = lease.countRequest() ? { reason: code, status, message } : USED_UP;
+  await entry.deny(denied.reason);
+  return denied;
+}
+
+/** The same, where nothing is being answered. */
 export async function refuseBytes(lease: Lease, client: Duplex): Promise<void> {
   if (client.destroyed) return;
   client.on("error", () => undefined);
-  const entry = lease.audit.open("proxy");
-  const { code, status, message } = MALFORMED;
-  await denyTunnel(lease, entry, lease.countRequest() ? { reason: code, status, message } : USED_UP, client);
+  const denied = await noteBytes(lease);
+  writeRefusal(client, { ...denied, code: denied.reason }, lease);
 }
 
 async function denyTunnel(lease: Lease, entry: EgressEntry, denied: Denied, client: Duplex): Promise<void> {

@@ -5,7 +5,7 @@ import { routeRequest } from "../broker/door-routes.ts";
 import type { Lease } from "../broker/lease.ts";
 import { forwardModelCall, MODEL_PREFIX } from "../broker/model/model-forwarder.ts";
 import { refuse } from "../broker/refusal.ts";
-import { MALFORMED, openTunnel, refuseBytes } from "../broker/tunnel.ts";
+import { MALFORMED, noteBytes, openTunnel, refuseBytes } from "../broker/tunnel.ts";
 import { DoorConnection } from "./door-connection.ts";
 
 /**
@@ -14,12 +14,12 @@ import { DoorConnection } from "./door-connection.ts";
  * work for servers that listen, and this one does not).
  */
 export function openSandboxDoor(lease: Lease): (connection: Duplex) => void {
-  const answering = new WeakMap<Duplex, ServerResponse>();
+  const answering = new WeakMap<Duplex, { request: IncomingMessage; response: ServerResponse }>();
   const answer = (request: IncomingMessage, response: ServerResponse): void => {
     const { socket } = request;
-    answering.set(socket, response);
+    answering.set(socket, { request, response });
     response.once("close", () => {
-      if (answering.get(socket) === response) answering.delete(socket);
+      if (answering.get(socket)?.response === response) answering.delete(socket);
     });
     serve(lease, request, response);
   };
@@ -33,9 +33,12 @@ export function openSandboxDoor(lease: Lease): (connection: Duplex) => void {
     void openTunnel(lease, request, connection, head).catch(() => connection.destroy());
   });
   server.on("clientError", (_error, connection) => {
-    // In the middle of a request its own entry tells how it ended.
-    const response = answering.get(connection);
-    if (response !== undefined) return refuse(response, MALFORMED, lease.request.patterns);
+    const current = answering.get(connection);
+    // In the middle of a request its own entry tells how it ended; what comes behind it is one of its own.
+    if (current !== undefined) {
+      if (current.request.complete && !connection.destroyed) void noteBytes(lease);
+      return refuse(current.response, MALFORMED, lease.request.patterns);
+    }
     void refuseBytes(lease, connection).catch(() => connection.destroy());
   });
   return (connection) => {

@@ -1,4 +1,5 @@
 // What a hostile server or client can do to a request that is carried: it ends, once, and the service lives on.
+import { once } from "node:events";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import {
@@ -220,6 +221,37 @@ describe("a request that does not come to its end", () => {
     expect((await sendRaw(door.port, toRequest(door, sink))).body).toContain("answer 3");
     expect([asked, sink.connections.length]).toEqual([3, 2]);
     expect(door.events).toMatchObject([{ failure: null }, { failure: null }]);
+  });
+
+  test("what cannot be read behind one that is being carried is told by itself, and ends both", async () => {
+    const door = await openDoor();
+    const sink = sinks.plain.allowed;
+    sink.answer = () => undefined;
+    const one = toRequest(door, sink).replace("connection: close\r\n", "");
+    const socket = openSocket(door.port);
+    socket.write(one);
+    await vi.waitFor(() => expect(sink.requests).toHaveLength(1));
+    const closed = once(socket.resume(), "close");
+    socket.write(`${one.replace("host: door", "host: door\r\nx y: z")}`);
+    await closed;
+    await vi.waitFor(() => expect(door.events).toHaveLength(2));
+    expect(door.events.map(({ allowed, reason, failure }) => [allowed, reason, failure])).toEqual(
+      expect.arrayContaining([
+        [false, "bad_request", null],
+        [true, null, "cut"],
+      ]),
+    );
+    expect(sink.requests).toHaveLength(1);
+  });
+
+  test("a body that cannot be read is its request's own end", async () => {
+    const door = await openDoor();
+    const sink = sinks.plain.allowed;
+    await sendRaw(
+      door.port,
+      toRequest(door, sink, "POST", "transfer-encoding: chunked\r\n", "3\r\nabc\r\nzz\r\n"),
+    );
+    expect(await readEvent(door)).toMatchObject({ allowed: true, failure: "cut" });
   });
 
   test("no more than 64 are carried at once, however many come on one connection", async () => {
