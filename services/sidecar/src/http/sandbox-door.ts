@@ -15,6 +15,7 @@ import { DoorConnection } from "./door-connection.ts";
  */
 export function openSandboxDoor(lease: Lease): (connection: Duplex) => void {
   const answering = new WeakMap<Duplex, { request: IncomingMessage; response: ServerResponse }>();
+  const unreadable = new WeakSet<Duplex>();
   const answer = (request: IncomingMessage, response: ServerResponse): void => {
     const { socket } = request;
     answering.set(socket, { request, response });
@@ -33,6 +34,8 @@ export function openSandboxDoor(lease: Lease): (connection: Duplex) => void {
     void openTunnel(lease, request, connection, head).catch(() => connection.destroy());
   });
   server.on("clientError", (_error, connection) => {
+    if (unreadable.has(connection)) return; // Node tells it of every further piece
+    unreadable.add(connection);
     const current = answering.get(connection);
     // In the middle of a request its own entry tells how it ended; what comes behind it is one of its own.
     if (current !== undefined) {

@@ -244,6 +244,15 @@ describe("a request that does not come to its end", () => {
     expect(sink.requests).toHaveLength(1);
   });
 
+  test("what cannot be read is told once, in however many pieces it comes", async () => {
+    const door = await openSinkDoor(all, { patterns: [] });
+    const socket = openSocket(door.port).resume();
+    socket.on("error", () => undefined);
+    socket.write("no HTTP at all\r\n\r\n".repeat(100_000));
+    await vi.waitFor(() => expect(socket.closed).toBe(true), 10_000);
+    expect(door.events).toMatchObject([{ allowed: false, reason: "bad_request" }]);
+  });
+
   test("a body that cannot be read is its request's own end", async () => {
     const door = await openDoor();
     const sink = sinks.plain.allowed;
