@@ -222,6 +222,22 @@ function describeContent(openDoor: OpenDoor, opened: () => { readonly sinks: Sin
       expect(door.events).toMatchObject([{ allowed: true, failure: "timed_out", bytesSent: 0 }]);
     });
 
+    test.each([
+      ["sent", `POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 2000000\r\n\r\n${"x".repeat(2_000_000)}`],
+      ["received", "GET / HTTP/1.1\r\nhost: h\r\n\r\n"],
+    ])("bytes that are %s count against the run's, which end it", async (_way, request) => {
+      const door = await openDoor({ limits: { requests: 100, bytes: 500_000 } });
+      const sink = opened().sinks.allowed;
+      sink.answer = (_request, response) => void response.end("x".repeat(2_000_000));
+      const tls = connectTls({ socket: await openTunnel(door, sink), servername: "allowed.example" });
+      tls.on("error", () => undefined);
+      tls.write(request);
+      await toClose(tls);
+      await vi.waitFor(() => expect(door.events).toHaveLength(1));
+      expect(door.events).toMatchObject([{ allowed: true, failure: "too_large" }]);
+      expect(door.faults).toMatchObject([{ code: "budget_exceeded" }]);
+    });
+
     test("the end of the lease cuts it", async () => {
       const door = await openDoor();
       const tls = connectTls({
