@@ -1,7 +1,8 @@
 // What a hostile server or client can do to a request that is carried: it ends, once, and the service lives on.
 import { once } from "node:events";
+import { createServer } from "node:net";
 import { gzipSync } from "node:zlib";
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import {
   type Answer,
   openSinkDoor,
@@ -11,6 +12,7 @@ import {
   Sink,
   type Sinks,
 } from "../fakes/door-sinks.ts";
+import { toPort } from "../fakes/told-lease.ts";
 import { sendRaw } from "../fixtures/raw-http.ts";
 
 const SECRET = "sk-Canary-0123456789abcdef";
@@ -169,6 +171,20 @@ describe("a request that does not come to its end", () => {
     const got = await sendRaw(told.port, post(told, gone));
     expect([got.status, JSON.parse(got.body).error.code]).toEqual([502, "unreachable"]);
     expect(told.events).toMatchObject([{ allowed: true, failure: "unreachable" }]);
+  });
+
+  test("a server that takes the connection and never speaks TLS is given up", {
+    timeout: 60_000,
+  }, async () => {
+    const silent = createServer((socket) => void socket.on("error", () => undefined)).listen(0, "127.0.0.1");
+    onTestFinished(() => void silent.close());
+    await once(silent, "listening");
+    const sink = new Sink("allowed.example", "https");
+    sink.port = toPort(silent);
+    const door = await openSinkDoor([sink], { patterns: [sink.pattern] });
+    const got = await sendRaw(door.port, toRequest(door, sink));
+    expect([got.status, JSON.parse(got.body).error.code]).toEqual([504, "timed_out"]);
+    expect(door.events).toMatchObject([{ allowed: true, failure: "timed_out", status: null }]);
   });
 
   test("a large body to an address that is not allowed is answered with the refusal", async () => {
