@@ -36,3 +36,13 @@ test("S3.11 an event that cannot be told does not hold back those behind it", as
   await audit.settle();
   expect(told).toEqual(["/second"]);
 });
+
+test("what is still going on when all is settled is told as cut, and what ends it later tells nothing more", async () => {
+  const told: EgressEvent[] = [];
+  const audit = new EgressAudit(async (event) => void told.push(event));
+  const entry = audit.open("connect");
+  await audit.settle();
+  await entry.end();
+  expect(told).toMatchObject([{ way: "connect", allowed: true, failure: "cut" }]);
+  expect(audit.summary()).toMatchObject({ allowed: 1, denied: 0 });
+});
