@@ -4,7 +4,7 @@ import { text } from "node:stream/consumers";
 import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Credential } from "#contract/agent";
-import { type Answer, openSinkDoor, openSinks, type Sink, type Sinks } from "../fakes/door-sinks.ts";
+import { type Answer, openSinkDoor, openSinks, Sink, type Sinks } from "../fakes/door-sinks.ts";
 import { sendRaw } from "../fixtures/raw-http.ts";
 
 const SECRET = "sk-Canary+0123/456789";
@@ -136,6 +136,18 @@ describe("S3.4 a credential goes to its host, port, scheme, path and methods onl
     expect(sinks.bound.connections.join("")).not.toContain(own);
     await sendRaw(sinks.plain.other.port, request); // the control: without the door it comes as it was sent
     expect(sinks.plain.other.connections.join("")).toContain(own);
+  });
+
+  test("a server whose certificate is for another name never gets it", async () => {
+    const { bound } = sinks;
+    const wrong = Object.assign(new Sink("unnamed.example", "https"), { port: bound.port });
+    const credentials = [{ host: wrong.authority, header: "x-api-key", value: SECRET }];
+    const door = await openSinkDoor([wrong], { patterns: [wrong.pattern], credentials });
+    expect((await sendRaw(door.port, toRequest(door, `${wrong.base}/x`))).status).toBe(502);
+    expect(door.events).toMatchObject([{ allowed: true, failure: "unreachable", status: null }]);
+    expect([bound.dials, bound.requests]).toEqual([1, []]);
+    const right = await openDoor(); // the control: the same server under its own name
+    expect((await sendRaw(right.port, toRequest(right, `${bound.base}/x`))).status).toBe(200);
   });
 
   test("another run's placeholder opens nothing, and each run's door gives its own credential", async () => {
