@@ -19,6 +19,8 @@ import { SecretScrubber } from "./secret-scrubber.ts";
 
 /** Most time without a byte in either direction; a model may think for long, and the run has limits of its own. */
 const IDLE_MS = 600_000;
+/** That wait for a response to close: five of ours at most, and seven of Node's own pipeline. It warns beyond ten. */
+const MAX_LISTENERS = 16;
 
 /** How a request that was allowed can still fail; an address is known only when the name is resolved. */
 export type Failure = EgressFailure | "address_not_allowed";
@@ -190,6 +192,7 @@ function answer(
   });
   const checks = isWatched && !isHead ? [...decoders, counter, new SecretScrubber(lease.secrets)] : [counter];
   // A cut answer must look cut inside too: the connection is destroyed, not ended.
+  response.setMaxListeners(MAX_LISTENERS);
   pipeline([incoming, ...checks, response], (error) => {
     if (error === null || error === undefined) return end(null);
     response.destroy();
