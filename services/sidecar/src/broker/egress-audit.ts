@@ -82,6 +82,8 @@ export class EgressEntry {
   bytesSent = 0;
   bytesReceived = 0;
   credential: string | null = null;
+  /** The answer's own last word has come: whoever leaves after it cuts nothing. */
+  isOver = false;
   readonly way: EgressEvent["way"];
   readonly #close: (event: EgressEvent) => Promise<void>;
   readonly #startedMs = performance.now();
@@ -98,7 +100,8 @@ export class EgressEntry {
   }
 
   end(failure: EgressFailure | null = null): Promise<void> {
-    return this.#finish({ allowed: true, reason: null, failure });
+    const isWhole = failure === "cut" && this.isOver;
+    return this.#finish({ allowed: true, reason: null, failure: isWhole ? null : failure });
   }
 
   #finish(verdict: Pick<EgressEvent, "allowed" | "reason" | "failure">): Promise<void> {

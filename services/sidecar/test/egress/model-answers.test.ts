@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { gzipSync } from "node:zlib";
-import { expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import type { LeaseRequest } from "../../src/broker/lease.ts";
 import { openDoor, openLease, type ToldLease, toPort } from "../fakes/told-lease.ts";
 
@@ -52,4 +52,53 @@ test("S3.4 an answer that is decoded, measured and cleaned of the key makes Node
   expect(await (await call()).text()).toBe("data: [DONE]\n\n");
   process.emitWarning("the control: it would be heard");
   await expect.poll(() => warnings).toEqual(["Warning: the control: it would be heard"]);
+});
+
+const event = (data: object): string => `data: ${JSON.stringify(data)}\n\n`;
+
+/** What each dialect says last but one, and last: nothing follows that. */
+const WORDS: [LeaseRequest["api"], string, string][] = [
+  [
+    "openai-completions",
+    event({ choices: [{ index: 0, delta: { content: "yes" }, finish_reason: "stop" }] }),
+    "data: [DONE]\n\n",
+  ],
+  [
+    "openai-responses",
+    event({ type: "response.output_text.delta", delta: "yes" }),
+    event({ type: "response.completed", response: { output: [] } }),
+  ],
+  [
+    "anthropic-messages",
+    event({ type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 1 } }),
+    "event: message_stop\ndata: {}\n\n",
+  ],
+];
+
+/** Calls a provider that says this and does not end; the caller has it all when this resolves. */
+async function callLingering(api: LeaseRequest["api"], said: string) {
+  const model = await openModel(api, (_request, response) => void response.writeHead(200).write(said));
+  const { body } = await model.call();
+  const reader = body?.getReader();
+  let heard = "";
+  for (const decoder = new TextDecoder(); heard.length < said.length; ) {
+    const { value } = (await reader?.read()) ?? {};
+    heard += decoder.decode(value, { stream: true });
+  }
+  expect(heard).toBe(said);
+  return { ...model, leave: () => reader?.cancel() };
+}
+
+describe.each(WORDS)("S3.4 of a call in the dialect %s whose provider lingers", (api, almost, last) => {
+  test.each([
+    ["the caller leaves", ({ leave }: Awaited<ReturnType<typeof callLingering>>) => void leave()],
+    ["the run ends", ({ lease }: Awaited<ReturnType<typeof callLingering>>) => void lease.settle()],
+  ])("it is no cut when %s after the last word, and is one before it", async (_who, end) => {
+    const [whole, half] = [await callLingering(api, almost + last), await callLingering(api, almost)];
+    end(whole);
+    end(half);
+    await vi.waitFor(() => expect([whole.events, half.events].map(({ length }) => length)).toEqual([1, 1]));
+    expect(whole.events).toMatchObject([{ allowed: true, failure: null, status: 200 }]);
+    expect(half.events).toMatchObject([{ allowed: true, failure: "cut", status: 200 }]);
+  });
 });

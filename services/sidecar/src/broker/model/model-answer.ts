@@ -22,13 +22,15 @@ export type AnswerPart = {
   readonly characters: number;
   /** True when nothing more is made after this part, so that its usage is the last word. */
   readonly isLast: boolean;
+  /** True when a stream says nothing after this part. Chat completions end with a word that is no part. */
+  readonly isOver: boolean;
 };
 
 type Fields = Readonly<Record<string, unknown>>;
 
 /** `part` is what was parsed; `eventName` is the stream's own name of it, for those that do not repeat it inside. */
 export function readAnswerPart(api: ModelApi, part: unknown, eventName?: string): AnswerPart {
-  if (!isFields(part)) return { usage: null, place: "streamed", characters: 0, isLast: false };
+  if (!isFields(part)) return { usage: null, place: "streamed", characters: 0, isLast: false, isOver: false };
   const type = typeof part.type === "string" ? part.type : (eventName ?? "");
   if (api === "openai-completions") return readChat(part);
   return api === "openai-responses" ? readResponse(part, type) : readMessage(part, type);
@@ -45,6 +47,7 @@ function readChat(part: Fields): AnswerPart {
     place: whole > 0 ? "whole" : "streamed",
     characters: whole > 0 ? whole : streamed,
     isLast: choices.some((choice) => typeof choice.finish_reason === "string"),
+    isOver: false,
   };
 }
 
@@ -82,7 +85,8 @@ const LAST_RESPONSE_EVENTS = [
 function readResponse(part: Fields, type: string): AnswerPart {
   const response = isFields(part.response) ? part.response : part;
   const usage = isFields(response.usage) ? toResponseUsage(response.usage) : null;
-  const told = { usage, isLast: LAST_RESPONSE_EVENTS.includes(type) || part.object === "response" };
+  const isOver = LAST_RESPONSE_EVENTS.includes(type);
+  const told = { usage, isLast: isOver || part.object === "response", isOver };
   if (type.endsWith(".delta")) return { ...told, place: "streamed", characters: measure(part.delta) };
   if (type === "response.output_item.done") {
     return { ...told, place: "items", characters: measureItem(part.item) };
@@ -116,6 +120,7 @@ function readMessage(part: Fields, type: string): AnswerPart {
   const told = {
     usage: isFields(message.usage) ? toMessageUsage(message.usage) : null,
     isLast: type === "message" || (type === "message_delta" && at(part, "delta", "stop_reason") != null),
+    isOver: type === "message_stop",
   };
   if (type === "content_block_delta") {
     return { ...told, place: "streamed", characters: measureBlock(part.delta) };

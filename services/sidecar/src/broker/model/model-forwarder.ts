@@ -60,7 +60,7 @@ export async function forwardModelCall(
     lease.countBytes(body.length); // of what goes out, the forwarder does
     return deny(lease, entry, admission, response);
   }
-  const meter = new CallMeter(lease, admission);
+  const meter = new CallMeter(lease, entry, admission);
   const { upstream, api } = lease.request;
   if (upstream.kind === "demo") return answerAsDemo(entry, admission.call, meter, response);
   await send(
@@ -112,12 +112,14 @@ function toCallFault(message: string): Denied {
 /** Reads what a call spends while its answer streams; settles it once. */
 class CallMeter {
   readonly #lease: Lease;
+  readonly #entry: EgressEntry;
   readonly #admission: Admission;
   readonly #reader: UsageReader;
   #isSettled = false;
 
-  constructor(lease: Lease, admission: Admission) {
+  constructor(lease: Lease, entry: EgressEntry, admission: Admission) {
     this.#lease = lease;
+    this.#entry = entry;
     this.#admission = admission;
     this.#reader = new UsageReader(lease.request.api);
   }
@@ -125,6 +127,7 @@ class CallMeter {
   /** False where what has come proves that the budget is overrun. */
   take(bytes: Buffer): boolean {
     this.#reader.write(bytes);
+    this.#entry.isOver = this.#reader.isOver;
     if (!this.#admission.isOverrun(this.#reader.estimate)) return true;
     this.settle();
     this.#lease.exceedBudget();

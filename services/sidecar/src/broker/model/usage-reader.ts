@@ -17,6 +17,8 @@ export type CallUsage = {
 const MAX_EVENT_CHARS = 1024 * 1024;
 const MAX_JSON_CHARS = 8 * 1024 * 1024;
 const TAIL_CHARS = 64 * 1024;
+/** The last word of chat completions. */
+const DONE = "[DONE]";
 /** Of English text and of code; other languages have more tokens for as many characters. */
 export const CHARS_PER_TOKEN = 4;
 
@@ -35,6 +37,7 @@ export class UsageReader {
   #usage: ToldUsage | null = null;
   #tail = "";
   #isEnded = false;
+  #isOver = false;
   #endsInReturn = false;
   #isNewLine = true;
   #eventSize = 0;
@@ -56,6 +59,11 @@ export class UsageReader {
   get estimate(): number {
     const characters = Math.max(...Object.values(this.#characters)) + this.#uncounted();
     return Math.ceil(characters / CHARS_PER_TOKEN);
+  }
+
+  /** Whether the last that came is the stream's own last word: a caller that has it needs no more, and may leave. */
+  get isOver(): boolean {
+    return this.#isOver;
   }
 
   /**
@@ -136,6 +144,7 @@ export class UsageReader {
 
   #readPart(text: string, eventName?: string): boolean {
     const part = toPart(this.#api, text, eventName);
+    this.#isOver = part?.isOver ?? text.trim() === DONE;
     if (part === null) return false;
     this.#characters[part.place] += part.characters;
     if (part.usage !== null) this.#usage = { ...this.#usage, ...part.usage };
@@ -148,6 +157,6 @@ function toPart(api: ModelApi, text: string, eventName?: string): ReturnType<typ
   try {
     return readAnswerPart(api, JSON.parse(text), eventName);
   } catch {
-    return null; // rubbish, or the stream's own last word: `[DONE]`
+    return null; // rubbish, or the last word
   }
 }
