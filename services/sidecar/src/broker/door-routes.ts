@@ -35,13 +35,13 @@ export async function routeRequest(
   const url = request.url ?? "";
   const entry = lease.audit.open(url.startsWith("/") ? "base-url" : "proxy");
   entry.method = request.method ?? null;
-  const bare = url.split("?", 1)[0] ?? "";
-  if (!lease.countRequest()) return deny(lease, entry, USED_UP, response, bare);
   const read = readTarget(url, request);
-  if ("denied" in read) return deny(lease, entry, read.denied, response, read.written);
+  entry.destination = read.destination;
+  entry.written = read.written ?? null;
+  entry.path = read.target;
+  if (!lease.countRequest()) return deny(lease, entry, USED_UP, response);
+  if (read.denied !== undefined) return deny(lease, entry, read.denied, response);
   const { destination, target } = read;
-  entry.destination = destination;
-  entry.path = target;
   const denied = judgeShape(request) ?? judgeProof(lease, request) ?? judgeDestination(lease, destination);
   if (denied !== undefined) return deny(lease, entry, denied, response);
   if (lease.carried >= MAX_CARRIED) return deny(lease, entry, TOO_MANY, response);
@@ -77,31 +77,47 @@ const TOO_MANY: Denied = {
   message: `No more than ${MAX_CARRIED} requests of a run are carried at once. Try again when others are over.`,
 };
 
-type Target = { readonly destination: Destination; readonly target: string };
+type Target = {
+  readonly destination: Destination;
+  readonly target: string;
+  readonly written?: undefined;
+  readonly denied?: undefined;
+};
 
-function readTarget(url: string, request: IncomingMessage): Target | { denied: Denied; written: string } {
+/** What there is of a target that cannot be asked; `written` is an authority that names no destination. */
+type Misread = {
+  readonly destination?: Destination;
+  readonly target: string;
+  readonly written?: string;
+  readonly denied: Denied;
+};
+
+function readTarget(url: string, request: IncomingMessage): Target | Misread {
   const isBase = url.startsWith(BASE_URL_PREFIX);
   const parts = isBase
     ? /^\/to\/(https?)\/([^/?#]*)([/?][^#]*)?$/.exec(url)
     : /^(https?):\/\/([^/?#]*)([/?][^#]*)?$/.exec(url);
   const [, scheme, authority = "", rest = "/"] = parts ?? [];
   if (scheme !== "http" && scheme !== "https") {
-    const reason = url.startsWith("/") ? NOWHERE : NO_ADDRESS;
-    return { denied: reason, written: url.split("?", 1)[0] ?? "" };
+    return { target: url, denied: url.startsWith("/") ? NOWHERE : NO_ADDRESS };
+  }
+  const target = rest.startsWith("?") ? `/${rest}` : rest;
+  const destination = toDestination(scheme, authority);
+  if ("refused" in destination) {
+    const denied: Denied = { reason: "bad_host", status: 403, message: destination.message };
+    return { target, written: authority, denied };
   }
   if (/[^\x21-\x7e\x80-\xff]/.test(rest))
-    return { denied: toShapeFault("its path has blanks or control characters"), written: authority };
-  const destination = toDestination(scheme, authority);
-  if ("refused" in destination)
-    return { denied: { reason: "bad_host", status: 403, message: destination.message }, written: authority };
+    return { destination, target, denied: toShapeFault("its path has blanks or control characters") };
   const { host } = request.headers;
   // Two names for one request: who is asked and who is meant could differ.
   if (!isBase && host !== undefined && host.toLowerCase() !== authority.toLowerCase())
     return {
+      destination,
+      target,
       denied: toShapeFault("the Host header names another host than the address"),
-      written: authority,
     };
-  return { destination, target: rest.startsWith("?") ? `/${rest}` : rest };
+  return { destination, target };
 }
 
 const NOWHERE: Denied = {
@@ -187,9 +203,7 @@ export async function deny(
   entry: EgressEntry,
   denied: Denied,
   response: ServerResponse,
-  written: string | null = null,
 ): Promise<void> {
-  entry.written = written;
   await entry.deny(denied.reason);
   const { destination } = entry;
   refuse(response, { ...denied, code: denied.reason, destination }, lease.request.patterns);

@@ -59,14 +59,15 @@ export async function openTunnel(
 }
 
 function judge(lease: Lease, entry: EgressEntry, request: IncomingMessage): Denied | undefined {
-  if (!lease.countRequest()) return USED_UP;
   const authority = request.url ?? "";
   const destination = toDestination("https", authority);
-  if ("refused" in destination || !/:\d+$/.test(authority)) {
+  const isWhole = !("refused" in destination) && /:\d+$/.test(authority);
+  if (isWhole) entry.destination = destination;
+  if (!lease.countRequest()) return USED_UP;
+  if (!isWhole) {
     const message = "refused" in destination ? destination.message : "A tunnel's address needs its port.";
     return { reason: "bad_host", status: 403, message };
   }
-  entry.destination = destination;
   if (!lease.isShownBy(request.headers)) return NO_PROOF;
   const { host, port } = destination;
   if (isBound(lease.credentials, destination)) {

@@ -162,13 +162,8 @@ async function send(
   const destination = toDestination(scheme, baseUrl.host);
   if ("refused" in destination) {
     meter.settle();
-    return deny(
-      lease,
-      entry,
-      { reason: "bad_host", status: 403, message: destination.message },
-      response,
-      baseUrl.host,
-    );
+    entry.written = baseUrl.host;
+    return deny(lease, entry, { reason: "bad_host", status: 403, message: destination.message }, response);
   }
   entry.destination = destination;
   entry.credential = header?.credential ?? null;

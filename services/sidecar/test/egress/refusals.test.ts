@@ -1,0 +1,41 @@
+// What a refused request is told, and what the audit says of it.
+import { describe, expect, test } from "vitest";
+import { openDoor, openLease } from "../fakes/told-lease.ts";
+import { type RawAnswer, sendRaw } from "../fixtures/raw-http.ts";
+
+/** A door that takes so many requests, and sends nothing anywhere. */
+async function openShut(requests: number) {
+  const told = openLease({ patterns: ["a.example:8443"], limits: { requests, bytes: 1_000_000 } });
+  const port = await openDoor(told.lease);
+  const ask = (line: string, headers = "host: door\r\n"): Promise<RawAnswer> =>
+    sendRaw(port, `${line} HTTP/1.1\r\n${headers}connection: close\r\n\r\n`);
+  return { ...told, ask };
+}
+
+describe("S3.4 the audit of a denied request has its host, port and path apart, as far as they can be read", () => {
+  const there = { scheme: "https", host: "a.example", port: 8443 };
+  const nowhere = { scheme: null, port: null };
+  const cases: [string, number, string, object][] = [
+    ["GET /to/https/a.example:8443/x?y=1", 0, "limit", { ...there, path: "/x" }],
+    ["GET http://a.example:8443/x", 0, "limit", { ...there, scheme: "http", path: "/x" }],
+    ["CONNECT a.example:8443", 0, "limit", { ...there, path: null }],
+    ["CONNECT a_b:443", 0, "limit", { ...nowhere, host: "a_b:443", path: null }],
+    ["GET /foo?y=1", 0, "limit", { ...nowhere, host: null, path: "/foo" }],
+    ["GET /foo?y=1", 9, "bad_request", { ...nowhere, host: null, path: "/foo" }],
+    ["GET ftp://a.example/x", 9, "bad_request", { ...nowhere, host: null, path: "ftp://a.example/x" }],
+    ["GET /to/https/a_b:443/x?y=1", 9, "bad_host", { ...nowhere, host: "a_b:443", path: "/x" }],
+    ["GET http://127.1/x", 9, "bad_host", { ...nowhere, host: "127.1", path: "/x" }],
+    ["GET http://a.example:8443/x", 9, "bad_request", { ...there, scheme: "http", path: "/x" }],
+    ["GET /to/https/a.example:8443/x", 9, "no_placeholder", { ...there, path: "/x" }],
+  ];
+  test.each(cases)("%s, with %i requests left: %s", async (line, requests, reason, place) => {
+    const { ask, events, lease } = await openShut(requests);
+    expect((await ask(line)).headers["pillion-refused"]).toBe(reason);
+    expect(events).toMatchObject([{ allowed: false, reason, ...place }]);
+    const isThere = events[0]?.port === 8443;
+    expect(lease.audit.summary()).toMatchObject({
+      denied: 1,
+      hosts: isThere ? [{ host: "a.example", port: 8443, allowed: 0, denied: 1 }] : [],
+    });
+  });
+});
