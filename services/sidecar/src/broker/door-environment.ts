@@ -16,6 +16,7 @@ export function toDoorEnvironment(door: Door): Record<string, string> {
   const { port, placeholder, credentials, isProxy } = door;
   return {
     PILLION_DOOR: `http://127.0.0.1:${port}`,
+    PILLION_PLACEHOLDER: placeholder,
     ...(isProxy ? toProxyEnvironment(`http://pillion:${placeholder}@127.0.0.1:${port}`) : {}),
     ...toGitEnvironment(door),
     ...Object.fromEntries(credentials.flatMap(({ env }) => (env === null ? [] : [[env, placeholder]]))),

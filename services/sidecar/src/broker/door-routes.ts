@@ -166,7 +166,7 @@ export function judgeShape(request: IncomingMessage): Denied | undefined {
 /** Of a base URL the door is the server itself: clients such as git send a password only to one that asks with 401. */
 function judgeProof(lease: Lease, request: IncomingMessage): Denied | undefined {
   if (lease.isShownBy(request.headers)) return undefined;
-  return request.url?.startsWith(BASE_URL_PREFIX) ? { ...NO_PROOF, status: 401 } : NO_PROOF;
+  return request.url?.startsWith(BASE_URL_PREFIX) ? NO_KEY : NO_PROOF;
 }
 
 export const NO_PROOF: Denied = {
@@ -174,6 +174,14 @@ export const NO_PROOF: Denied = {
   status: 407,
   message:
     "The run's placeholder is missing: the door is this run's only. Use the proxy's address from HTTP_PROXY as it is.",
+};
+
+/** Of what is asked like a server, not like a proxy. */
+export const NO_KEY: Denied = {
+  reason: "no_placeholder",
+  status: 401,
+  message:
+    "The run's placeholder is missing: the door is this run's only. Send the header `authorization: Bearer $PILLION_PLACEHOLDER`.",
 };
 
 /** Whether the run may go there at all. */

@@ -211,7 +211,7 @@ except e.HTTPError as x: print(x.read().decode(), end="")'`,
 
   test("TLS goes through a tunnel, or from the door on with the certificate checked", async () => {
     const { text, egress } = await tour(
-      `curl -sS -k https://${tls}/; curl -sS -u "pillion:$(printf %s "$HTTP_PROXY" | sed 's/.*pillion:\\(.*\\)@.*/\\1/')" $PILLION_DOOR/to/https/${tls}/; curl -sS -k https://closed.test/ 2>&1`,
+      `curl -sS -k https://${tls}/; curl -sS -H "authorization: Bearer $PILLION_PLACEHOLDER" $PILLION_DOOR/to/https/${tls}/; curl -sS -k https://closed.test/ 2>&1`,
     );
     expect(text).toContain(`${PAGE}${PAGE}curl: (56) CONNECT tunnel failed, response 403\n`);
     expect(egress).toMatchObject([

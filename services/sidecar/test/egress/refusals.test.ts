@@ -1,5 +1,6 @@
 // What a refused request is told, and what the audit says of it.
 import { describe, expect, test } from "vitest";
+import { EgressRefusal } from "#contract/egress";
 import { openDoor, openLease } from "../fakes/told-lease.ts";
 import { type RawAnswer, sendRaw } from "../fixtures/raw-http.ts";
 
@@ -37,5 +38,21 @@ describe("S3.4 the audit of a denied request has its host, port and path apart, 
       denied: 1,
       hosts: isThere ? [{ host: "a.example", port: 8443, allowed: 0, denied: 1 }] : [],
     });
+  });
+});
+
+describe("S3.4 who shows no placeholder is told how to show it on the way that was taken", () => {
+  const byHeader = "authorization: Bearer $PILLION_PLACEHOLDER";
+  test.each([
+    ["GET /to/https/a.example:8443/x", 401, byHeader],
+    ["POST /model/chat/completions", 401, byHeader],
+    ["GET http://door/x", 407, "HTTP_PROXY"],
+    ["CONNECT a.example:8443", 407, "HTTP_PROXY"],
+  ])("%s", async (line, status, way) => {
+    const { ask } = await openShut(9);
+    const got = await ask(line);
+    const { code, message } = EgressRefusal.parse(JSON.parse(got.body).error);
+    expect([got.status, code]).toEqual([status, "no_placeholder"]);
+    expect([byHeader, "HTTP_PROXY"].filter((text) => message.includes(text))).toEqual([way]);
   });
 });

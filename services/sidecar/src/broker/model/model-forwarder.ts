@@ -3,7 +3,7 @@ import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:
 import type { ModelApi } from "#contract/extension";
 import type { ModelEndpoint } from "../../model-endpoint.ts";
 import { toDestination } from "../destination.ts";
-import { type Denied, deny, judgeShape, NO_PROOF, USED_UP } from "../door-routes.ts";
+import { type Denied, deny, judgeShape, NO_KEY, USED_UP } from "../door-routes.ts";
 import type { EgressEntry } from "../egress-audit.ts";
 import { type Failure, forward } from "../forwarder.ts";
 import type { Lease } from "../lease.ts";
@@ -77,7 +77,7 @@ function judge(lease: Lease, request: IncomingMessage): Denied | undefined {
   if (!lease.countRequest()) return USED_UP;
   const misshapen = judgeShape(request);
   if (misshapen !== undefined) return misshapen;
-  if (!lease.isShownBy(request.headers)) return { ...NO_PROOF, status: 401 };
+  if (!lease.isShownBy(request.headers)) return NO_KEY;
   if (request.method !== "POST" || path !== `${MODEL_PREFIX}${CALL_PATH[lease.request.api]}`)
     return toCallFault("Only calls of this run's own model are forwarded.");
   if (lease.calls >= MAX_CALLS)
