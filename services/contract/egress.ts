@@ -44,6 +44,14 @@ export type EgressDenial = z.infer<typeof EgressDenial>;
 export const EgressFailure = z.enum(["unreachable", "timed_out", "too_large", "unreadable", "cut"]);
 export type EgressFailure = z.infer<typeof EgressFailure>;
 
+/** Why one could not be reached. */
+export const EgressCause = z
+  .enum(["dns", "refused", "no_route", "closed", "certificate", "not_tls", "tls"])
+  .describe(
+    "`dns`: the name has no address. `refused`: nothing listens there. `no_route`: no way to the address. `closed`: it hung up before it answered. `certificate`: it is not trusted for this name. `not_tls`: plain text where TLS was asked for. `tls`: no TLS that both sides speak.",
+  );
+export type EgressCause = z.infer<typeof EgressCause>;
+
 export const EgressBody = {
   way: z
     .enum(["model", "base-url", "proxy", "connect"])
@@ -53,6 +61,7 @@ export const EgressBody = {
   allowed: z.boolean(),
   reason: EgressDenial.nullable().describe("Why it was refused; null where it was allowed."),
   failure: EgressFailure.nullable().describe("Why an allowed one did not come to its end."),
+  cause: EgressCause.nullable().describe("Of `unreachable`: why; null where that is not known."),
   scheme: z.enum(["http", "https"]).nullable(),
   host: z.string().nullable().describe("Null where none could be read."),
   port: z.int().nullable(),
@@ -92,6 +101,7 @@ export type EgressSummary = z.infer<typeof EgressSummary>;
 export const EgressRefusal = z.object({
   type: z.literal("pillion_refused"),
   code: z.union([EgressDenial, EgressFailure]),
+  cause: EgressCause.nullable().describe("Of `unreachable`: why; null where that is not known."),
   message: z.string().describe("What was refused and what may be done instead."),
   host: z.string().nullable(),
   port: z.int().nullable(),

@@ -1,23 +1,37 @@
 /** Opens connections to the outside: a name is resolved once, every address is checked, one that was checked is dialled. */
 import { lookup } from "node:dns/promises";
 import { once } from "node:events";
-import { connect, isIP, type Socket } from "node:net";
+import { connect, isIP, Socket } from "node:net";
 import { networkInterfaces } from "node:os";
 import pLimit, { type LimitFunction } from "p-limit";
+import type { EgressCause } from "#contract/egress";
 import { unlessAborted } from "../kernel/deadline.ts";
 import { isSameOrigin, judgeAddresses, type PrivateTarget } from "./address-rule.ts";
 import { type Destination, toText } from "./destination.ts";
+import { toCauseHint, toNetworkCause } from "./egress-cause.ts";
 
-/** Why nothing was connected. The message is fit for a sandbox; `address` is for the audit only. */
+type DialDetails = {
+  readonly address?: string | null;
+  readonly why?: EgressCause | null;
+  readonly hint?: string | null;
+};
+
+/** Why nothing was connected. Message and hint are fit for a sandbox; `address` is for the audit only. */
 export class DialError extends Error {
   override readonly name = "DialError";
   readonly code: "address_not_allowed" | "unreachable" | "timed_out";
   readonly address: string | null;
+  /** Of `unreachable`, where it is known. */
+  readonly why: EgressCause | null;
+  readonly hint: string | null;
 
-  constructor(code: DialError["code"], message: string, address: string | null = null) {
+  constructor(code: DialError["code"], message: string, details: DialDetails = {}) {
     super(message);
+    const { address = null, why = null, hint = toCauseHint(why) } = details;
     this.code = code;
     this.address = address;
+    this.why = why;
+    this.hint = hint;
   }
 }
 
@@ -90,7 +104,7 @@ export class Dialer {
       signal,
     );
     if (addresses.length > 0) return addresses;
-    throw new DialError("unreachable", `The name ${host} has no address.`);
+    throw new DialError("unreachable", `The name ${host} has no address.`, { why: "dns" });
   }
 
   #toRunLimit(run: AbortSignal): LimitFunction {
@@ -110,7 +124,7 @@ export class Dialer {
     throw new DialError(
       "address_not_allowed",
       `${toText(destination)} leads to an address that must not be reached (${verdict.why}).`,
-      verdict.refused,
+      { address: verdict.refused },
     );
   }
 }
@@ -123,22 +137,25 @@ async function connectToOne(
   signal: AbortSignal,
 ): Promise<{ socket: Socket; address: string }> {
   const tried = addresses.slice(0, MAX_TRIES);
+  let why: EgressCause | null = null; // of the last one
   for (const [index, address] of tried.entries()) {
     const left = tried.length - index;
     const shareMs = left === 1 ? null : (endsAt - performance.now()) / left;
-    const socket = await connectTo(address, destination.port, shareMs, signal);
-    if (socket !== undefined) return { socket, address };
+    const made = await connectTo(address, destination.port, shareMs, signal);
+    if (made instanceof Socket) return { socket: made, address };
+    why = toNetworkCause(made);
   }
-  throw new DialError("unreachable", `${toText(destination)} cannot be reached.`, tried.at(-1) ?? null);
+  const message = `${toText(destination)} cannot be reached.`;
+  throw new DialError("unreachable", message, { address: tried.at(-1) ?? null, why });
 }
 
-/** Undefined where it did not come about. */
+/** The error where it did not come about. */
 async function connectTo(
   address: string,
   port: number,
   ms: number | null,
   signal: AbortSignal,
-): Promise<Socket | undefined> {
+): Promise<Socket | Error> {
   signal.throwIfAborted();
   const share = new AbortController();
   const timer = ms === null ? undefined : setTimeout(() => share.abort(), ms);
@@ -147,10 +164,10 @@ async function connectTo(
   try {
     await once(socket, "connect", { signal: AbortSignal.any([signal, share.signal]) });
     return socket;
-  } catch {
+  } catch (error) {
     socket.destroy();
     signal.throwIfAborted();
-    return undefined;
+    return error instanceof Error ? error : new Error(String(error));
   } finally {
     clearTimeout(timer);
   }

@@ -23,7 +23,7 @@ export type Denied = {
   readonly reason: EgressDenial;
   readonly status: number;
   readonly message: string;
-  readonly hint?: string;
+  readonly hint?: string | null;
 };
 
 /** Answers one request that came through the lease's door. Never throws; every refusal is written down and is JSON for the agent. */

@@ -1,6 +1,6 @@
 /** Every way out of one run, written down: one event each when it is over, and the sum for the result. */
 import type { z } from "zod";
-import type { EgressBody, EgressDenial, EgressFailure, EgressSummary } from "#contract/egress";
+import type { EgressBody, EgressCause, EgressDenial, EgressFailure, EgressSummary } from "#contract/egress";
 import type { Destination } from "./destination.ts";
 
 export type EgressEvent = { readonly type: "egress" } & {
@@ -82,6 +82,7 @@ export class EgressEntry {
   bytesSent = 0;
   bytesReceived = 0;
   credential: string | null = null;
+  cause: EgressCause | null = null;
   /** The answer's own last word has come: whoever leaves after it cuts nothing. */
   isOver = false;
   readonly way: EgressEvent["way"];
@@ -109,6 +110,7 @@ export class EgressEntry {
       type: "egress",
       way: this.way,
       ...verdict,
+      cause: verdict.failure === "unreachable" ? this.cause : null,
       scheme: this.destination?.scheme ?? null,
       host: this.destination?.host ?? toShown(this.written, MAX_HOST_CHARS),
       port: this.destination?.port ?? null,

@@ -7,14 +7,15 @@ import {
   request as send,
 } from "node:http";
 import { pipeline, Transform } from "node:stream";
-import type { EgressFailure } from "#contract/egress";
+import type { EgressCause, EgressFailure } from "#contract/egress";
 import { isUnreadable, toDecoders } from "./answer-decoders.ts";
 import type { Destination } from "./destination.ts";
 import { DialError } from "./dialer.ts";
 import type { EgressEntry } from "./egress-audit.ts";
+import { toNetworkCause, toUnreachable } from "./egress-cause.ts";
 import { toIncomingHeaders } from "./header-rule.ts";
 import type { Lease } from "./lease.ts";
-import { refuse } from "./refusal.ts";
+import { type Refusal, refuse } from "./refusal.ts";
 import { SecretScrubber } from "./secret-scrubber.ts";
 
 /** Most time without a byte in either direction; a model may think for long, and the run has limits of its own. */
@@ -51,18 +52,21 @@ export async function forward(
   response: ServerResponse,
   watch: Watch = {},
 ): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<Failure | null>();
+  const { promise, resolve } = Promise.withResolvers<{ failure: Failure | null; error: Error | undefined }>();
+  const end = (failure: Failure | null, error?: Error): void => resolve({ failure, error });
   response.once("close", () => {
-    if (!response.writableFinished || entry.status === null) resolve("cut");
+    if (!response.writableFinished || entry.status === null) end("cut");
   });
-  if (response.destroyed) resolve("cut");
-  else if (!countBuffer(lease, entry, outgoing.body)) resolve("too_large");
-  else attempt({ lease, entry, outgoing, response, watch, end: resolve });
-  const failure = await promise;
+  if (response.destroyed) end("cut");
+  else if (!countBuffer(lease, entry, outgoing.body)) end("too_large");
+  else attempt({ lease, entry, outgoing, response, watch, end });
+  const { failure, error } = await promise;
+  entry.cause = toCause(error);
   watch.onOver?.(failure);
   if (failure === "address_not_allowed") await entry.deny(failure);
   else await entry.end(failure);
-  if (failure !== null) refuse(response, toRefusal(failure, outgoing.destination), lease.request.patterns);
+  if (failure !== null)
+    refuse(response, toRefusal(failure, error, outgoing.destination), lease.request.patterns);
 }
 
 type Exchange = {
@@ -72,7 +76,7 @@ type Exchange = {
   readonly response: ServerResponse;
   readonly watch: Watch;
   /** The first one counts. */
-  readonly end: (failure: Failure | null) => void;
+  readonly end: (failure: Failure | null, error?: Error) => void;
 };
 
 function attempt(exchange: Exchange): void {
@@ -84,7 +88,7 @@ function attempt(exchange: Exchange): void {
   request.on("error", (error) => {
     response.off("close", stop);
     if (!isAnswered && isStale(request, error, outgoing)) return attempt(exchange);
-    end(lease.ended.aborted ? "cut" : toFailure(error));
+    end(lease.ended.aborted ? "cut" : toFailure(error), error);
   });
   request.setTimeout(IDLE_MS, () => request.destroy(new DialError("timed_out", "silent for too long")));
   request.once("socket", (socket) => {
@@ -219,6 +223,11 @@ function toFailure(error: Error): Failure {
   return isUnreadable(error) ? "unreadable" : "unreachable";
 }
 
+function toCause(error: Error | undefined): EgressCause | null {
+  if (error instanceof DialError) return error.why;
+  return error === undefined ? null : toNetworkCause(error);
+}
+
 const STATUS: Partial<Record<Failure, number>> = {
   address_not_allowed: 403,
   timed_out: 504,
@@ -227,19 +236,21 @@ const STATUS: Partial<Record<Failure, number>> = {
 
 const MESSAGES: Partial<Record<Failure, string>> = {
   address_not_allowed: "leads to an address that runs may not reach: a private one, or this machine's own",
-  unreachable: "cannot be reached",
   timed_out: "did not answer in time",
   too_large: "was asked for, or answered with, more bytes than the run may move",
   unreadable: "answered with what cannot be checked: an encoding that is not known, or broken HTTP",
   cut: "ended its answer too early",
 };
 
-function toRefusal(code: Failure, destination: Destination) {
+function toRefusal(code: Failure, error: Error | undefined, destination: Destination): Refusal {
   const { host, port } = destination;
+  const cause = code === "unreachable" ? toCause(error) : null;
   return {
     status: STATUS[code] ?? 502,
     code,
-    message: `${host}:${port} ${MESSAGES[code] ?? "was refused"}.`,
+    message: `${host}:${port} ${MESSAGES[code] ?? toUnreachable(cause)}.`,
     destination,
+    cause,
+    hint: error instanceof DialError ? error.hint : null,
   };
 }

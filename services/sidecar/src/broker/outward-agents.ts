@@ -2,10 +2,11 @@
 import { type ClientRequestArgs, Agent as HttpAgent } from "node:http";
 import { isIP, type Socket } from "node:net";
 import { Duplex } from "node:stream";
-import { connect as connectTls } from "node:tls";
+import { connect as connectTls, type TLSSocket } from "node:tls";
 import { unlessAborted } from "../kernel/deadline.ts";
 import type { Destination } from "./destination.ts";
 import { DialError, type Dialer } from "./dialer.ts";
+import { toTlsCause } from "./egress-cause.ts";
 
 /** For TLS, after the connection stands. */
 const HANDSHAKE_MS = 10_000;
@@ -90,8 +91,9 @@ async function secure(socket: Socket, host: string, ended: AbortSignal): Promise
   ended.addEventListener("abort", onEnd, { once: true });
   const late = setTimeout(() => tls.destroy(new DialError("timed_out", "no TLS in time")), HANDSHAKE_MS);
   tls.once("secureConnect", () => resolve(tls));
-  tls.once("error", reject);
-  tls.once("close", () => reject(new DialError("unreachable", "closed during the TLS handshake")));
+  tls.once("error", (error) => reject(toDialError(error, tls)));
+  const message = "closed during the TLS handshake";
+  tls.once("close", () => reject(new DialError("unreachable", message, { why: "closed" })));
   try {
     return await unlessAborted(promise, ended);
   } catch (error) {
@@ -101,4 +103,11 @@ async function secure(socket: Socket, host: string, ended: AbortSignal): Promise
     ended.removeEventListener("abort", onEnd);
     clearTimeout(late); // the listener for errors stays: until a request has the socket, nobody else listens
   }
+}
+
+function toDialError(error: Error, { authorizationError }: TLSSocket): DialError {
+  if (error instanceof DialError) return error;
+  const isUntrusted = Boolean(authorizationError); // Node has its code here once it has refused a certificate
+  const why = isUntrusted ? "certificate" : toTlsCause(error);
+  return new DialError("unreachable", "no TLS came about", { why });
 }

@@ -1,6 +1,6 @@
 /** What a program inside a sandbox is told when it may not get out: JSON that says what was refused and what it may do instead. */
 import type { ServerResponse } from "node:http";
-import type { EgressDenial, EgressFailure, EgressRefusal } from "#contract/egress";
+import type { EgressCause, EgressDenial, EgressFailure, EgressRefusal } from "#contract/egress";
 import type { Destination } from "./destination.ts";
 
 export type Refusal = {
@@ -8,7 +8,8 @@ export type Refusal = {
   readonly code: EgressDenial | EgressFailure;
   readonly message: string;
   readonly destination?: Destination | undefined;
-  readonly hint?: string | undefined;
+  readonly hint?: string | null | undefined;
+  readonly cause?: EgressCause | null;
 };
 
 /** Clients of both dialects of models read `error.message`. `allowed`: the run's patterns. */
@@ -16,6 +17,7 @@ export function toRefusalBody(refusal: Refusal, allowed: readonly string[]): str
   const error: EgressRefusal = {
     type: "pillion_refused",
     code: refusal.code,
+    cause: refusal.cause ?? null,
     message: refusal.message,
     host: refusal.destination?.host ?? null,
     port: refusal.destination?.port ?? null,

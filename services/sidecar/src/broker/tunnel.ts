@@ -2,10 +2,11 @@
 import type { IncomingMessage } from "node:http";
 import { type Duplex, pipeline, Transform } from "node:stream";
 import type { EgressFailure } from "#contract/egress";
-import { toDestination } from "./destination.ts";
+import { type Destination, toDestination } from "./destination.ts";
 import { DialError } from "./dialer.ts";
 import { type Denied, judgeDestination, NO_PROOF, USED_UP } from "./door-routes.ts";
 import type { EgressEntry } from "./egress-audit.ts";
+import { toUnreachable } from "./egress-cause.ts";
 import { isAllowed } from "./egress-policy.ts";
 import type { Lease } from "./lease.ts";
 import { type Refusal, toRefusalBody } from "./refusal.ts";
@@ -43,19 +44,29 @@ export async function openTunnel(
     client.once("close", () => socket.destroy());
     await carry(lease, entry, { client, server: socket, head, host: destination.host });
   } catch (error) {
-    const code = lease.ended.aborted ? "cut" : error instanceof DialError ? error.code : "unreachable";
-    if (code !== "address_not_allowed") {
-      await entry.end(code);
-      const message = `${destination.host} cannot be reached.`;
-      return writeRefusal(
-        client,
-        { status: code === "timed_out" ? 504 : 502, code, message, destination },
-        lease,
-      );
-    }
-    const message = `${destination.host} leads to an address that runs may not reach.`;
-    await denyTunnel(lease, entry, { reason: code, status: 403, message }, client);
+    await tellUnreached(lease, entry, error, { client, destination });
   }
+}
+
+async function tellUnreached(
+  lease: Lease,
+  entry: EgressEntry,
+  error: unknown,
+  { client, destination }: { readonly client: Duplex; readonly destination: Destination },
+): Promise<void> {
+  const { host } = destination;
+  const dial = error instanceof DialError ? error : new DialError("unreachable", "");
+  const { hint, why: cause } = dial;
+  const code = lease.ended.aborted ? "cut" : dial.code;
+  if (code === "address_not_allowed") {
+    const message = `${host} leads to an address that runs may not reach.`;
+    return denyTunnel(lease, entry, { reason: code, status: 403, message, hint }, client);
+  }
+  entry.cause = cause;
+  await entry.end(code);
+  const message = `${host} ${code === "timed_out" ? "did not answer in time" : toUnreachable(cause)}.`;
+  const status = code === "timed_out" ? 504 : 502;
+  writeRefusal(client, { status, code, message, destination, cause, hint }, lease);
 }
 
 function judge(lease: Lease, entry: EgressEntry, request: IncomingMessage): Denied | undefined {

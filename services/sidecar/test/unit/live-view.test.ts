@@ -22,6 +22,7 @@ const EGRESS: Extract<EventBody, { type: "egress" }> = {
   allowed: true,
   reason: null,
   failure: null,
+  cause: null,
   scheme: "https",
   host: "api.example.com",
   port: 443,
