@@ -18,8 +18,8 @@ export type AddressFacts = {
 
 export type AddressVerdict =
   | { readonly allowed: readonly string[] }
-  /** The first bad address, as it was given, and a word for what it is. */
-  | { readonly refused: string; readonly why: string };
+  /** The first bad address, as it was given, a word for what it is, and whether it would pass if the origin was listed. */
+  | { readonly refused: string; readonly why: string; readonly isListable: boolean };
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6;
 type Range = [Address, number];
@@ -99,8 +99,12 @@ export function judgeAddresses(
   const allowed = new Set<string>();
   for (const text of addresses) {
     const address = toAddress(text);
-    const why = address === undefined ? "not an address" : findObjection(address, own, listings);
-    if (address === undefined || why !== undefined) return { refused: text, why: why ?? "not an address" };
+    if (address === undefined) return { refused: text, why: "not an address", isListable: false };
+    const why = findObjection(address, own, listings);
+    if (why !== undefined) {
+      const isListable = findObjection(address, own, [{ ...destination, cidr: null }]) === undefined;
+      return { refused: text, why, isListable };
+    }
     allowed.add(address.toString());
   }
   return { allowed: [...allowed] };

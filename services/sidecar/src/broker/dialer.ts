@@ -124,7 +124,7 @@ export class Dialer {
     throw new DialError(
       "address_not_allowed",
       `${toText(destination)} leads to an address that must not be reached (${verdict.why}).`,
-      { address: verdict.refused },
+      { address: verdict.refused, hint: verdict.isListable ? toListingHint(destination, isListed) : null },
     );
   }
 }
@@ -181,6 +181,12 @@ async function resolveName(host: string): Promise<readonly string[]> {
 
 function readOwnAddresses(): readonly string[] {
   return Object.values(networkInterfaces()).flatMap((all) => (all ?? []).map(({ address }) => address));
+}
+
+function toListingHint(destination: Destination, isListed: boolean): string {
+  if (isListed) return "The operator lists this origin with other addresses (PILLION_PRIVATE_TARGETS).";
+  const origin = `${destination.scheme === "https" ? "https://" : ""}${toText(destination)}`;
+  return `Addresses that are not public are reached only where the operator lists the origin: PILLION_PRIVATE_TARGETS=${origin}`;
 }
 
 function toLate(destination: Destination): DialError {

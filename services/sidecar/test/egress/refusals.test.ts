@@ -1,6 +1,7 @@
 // What a refused request is told, and what the audit says of it.
 import { describe, expect, test } from "vitest";
 import { EgressRefusal } from "#contract/egress";
+import type { PrivateTarget } from "../../src/broker/address-rule.ts";
 import { openDoor, openLease } from "../fakes/told-lease.ts";
 import { type RawAnswer, sendRaw } from "../fixtures/raw-http.ts";
 
@@ -38,6 +39,32 @@ describe("S3.4 the audit of a denied request has its host, port and path apart, 
       denied: 1,
       hosts: isThere ? [{ host: "a.example", port: 8443, allowed: 0, denied: 1 }] : [],
     });
+  });
+});
+
+describe("S3.4 an address that may not be reached is refused with what the operator can do, where that would help", () => {
+  const target = { scheme: "https", host: "a.example", port: 8443 } as const;
+  const cases: [string, string, PrivateTarget[], string | null][] = [
+    ["loopback", "127.0.0.1", [], "PILLION_PRIVATE_TARGETS=https://a.example:8443"],
+    ["a private one", "10.1.2.3", [], "PILLION_PRIVATE_TARGETS=https://a.example:8443"],
+    ["one outside the listed range", "10.1.2.3", [{ ...target, cidr: "10.2.0.0/16" }], "other addresses"],
+    ["metadata of a cloud", "169.254.169.254", [], null],
+    ["IPv4 inside IPv6", "64:ff9b::a01:203", [], null],
+  ];
+  test.each(cases)("%s", async (_what, address, privateTargets, hint) => {
+    const { lease } = openLease({
+      patterns: ["a.example:8443"],
+      dialer: { privateTargets, resolve: async () => [address] },
+    });
+    const door = await openDoor(lease);
+    for (const line of ["GET /to/https/a.example:8443/x", "CONNECT a.example:8443"]) {
+      const key = `proxy-authorization: Bearer ${lease.placeholder}`;
+      const got = await sendRaw(door, `${line} HTTP/1.1\r\nhost: a.example:8443\r\n${key}\r\n\r\n`);
+      expect(EgressRefusal.parse(JSON.parse(got.body).error)).toMatchObject({
+        code: "address_not_allowed",
+        hint: hint === null ? null : expect.stringContaining(hint),
+      });
+    }
   });
 });
 
