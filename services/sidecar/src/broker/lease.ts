@@ -12,7 +12,7 @@ import type { Destination } from "./destination.ts";
 import type { Dialer } from "./dialer.ts";
 import { EgressAudit, type EgressEvent } from "./egress-audit.ts";
 import type { EgressRule } from "./egress-policy.ts";
-import { Budget } from "./model/budget.ts";
+import { Budget, type Shortfall, type UsedUsage } from "./model/budget.ts";
 import { OutwardAgents } from "./outward-agents.ts";
 import { SecretFinder } from "./secret-scrubber.ts";
 import { type HeldCredential, toHeldCredential } from "./vault.ts";
@@ -152,6 +152,8 @@ export class Lease {
   /** A limit of tokens or cost was reached, or would be. */
   exceedBudget(): void {
     const { tokens, costUsd } = this.request.limits;
+    const { shortfall, used } = this.budget;
+    if (shortfall !== null) return this.exceed(toShortText(shortfall, this.request.limits, used));
     const what =
       this.budget.limitName === "costUsd" ? `"costUsd": ${costUsd} US dollars` : `"tokens": ${tokens} tokens`;
     this.exceed(`The run used up its limit ${what}.`);
@@ -180,6 +182,20 @@ export class Lease {
     this.end();
     await this.audit.settle();
   }
+}
+
+function toShortText({ limit, needs }: Shortfall, limits: LeaseLimits, used: UsedUsage): string {
+  const { inputTokens, outputTokens, cacheReadTokens, cacheWriteTokens } = used;
+  const [need, spent] =
+    limit === "tokens"
+      ? [`needs about ${needs} tokens`, inputTokens + outputTokens + cacheReadTokens + cacheWriteTokens]
+      : [`may cost about ${toShort(needs)} US dollars`, toShort(used.costUsd ?? 0)];
+  return `The next model call ${need}, more than is left of the run's limit "${limit}": ${limits[limit]}, of which ${spent} are used.`;
+}
+
+/** Three digits, as a person reads an amount. */
+function toShort(amount: number): number {
+  return Number(amount.toPrecision(3));
 }
 
 /** The value itself, a bearer's token, and the user and password of Basic. */

@@ -37,6 +37,9 @@ export interface Admission {
  */
 export type BudgetRefusal = "used_up" | "reserved";
 
+/** What a call that was refused as `used_up` needs at least, in tokens or US dollars. */
+export type Shortfall = { readonly limit: LimitName; readonly needs: number };
+
 export type UsedUsage = Required<CallUsage> & {
   /** US dollars; null when the price is unknown. */
   readonly costUsd: number | null;
@@ -61,7 +64,7 @@ export class Budget {
   #tokens: Required<CallUsage> = { ...NOTHING, longCacheWriteTokens: 0 };
   #costUsd = 0;
   #calls = 0;
-  #refusedFor: LimitName | null = null;
+  #shortfall: Shortfall | null = null;
   #cutFor: LimitName | null = null;
 
   /**
@@ -82,7 +85,7 @@ export class Budget {
     const least = LEAST_OUTPUT * countChoices(call);
     const short = this.#findShort(demand, least, []);
     if (short !== null) {
-      this.#refusedFor ??= short;
+      this.#shortfall ??= { limit: short, needs: toNeeds(short, demand, least) };
       return "used_up";
     }
     const reserves = [...this.#reserves];
@@ -108,7 +111,12 @@ export class Budget {
 
   /** The limit that was reached, that an answer was cut short for, or that a call was refused for as `used_up`. */
   get limitName(): LimitName | null {
-    return this.#findReached() ?? this.#cutFor ?? this.#refusedFor;
+    return this.#findReached() ?? this.#cutFor ?? this.#shortfall?.limit ?? null;
+  }
+
+  /** Null where the limit itself was reached. */
+  get shortfall(): Shortfall | null {
+    return this.isExceeded ? null : this.#shortfall;
   }
 
   get #isLimited(): boolean {
@@ -206,6 +214,11 @@ function toSettlement(
     ...(isOutputDoubted ? { outputTokens: estimate } : {}),
   };
   return { usage, doubted: isInputDoubted || isOutputDoubted };
+}
+
+function toNeeds(limit: LimitName, { input, price }: Demand, least: number): number {
+  if (limit === "tokens") return input + least;
+  return price === null ? 0 : toMostCost(price, input, least);
 }
 
 function toTotal(usage: CallUsage): number {

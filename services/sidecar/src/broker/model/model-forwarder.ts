@@ -98,7 +98,11 @@ function admit(lease: Lease, call: Readonly<Record<string, unknown>>): Admission
     };
   if (admission === "used_up") {
     lease.exceedBudget();
-    return { reason: "limit", status: 403, message: "The run's budget is used up." };
+    return {
+      reason: "limit",
+      status: 403,
+      message: "What is left of the run's budget does not pay for this call.",
+    };
   }
   return admission;
 }

@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Lease } from "../../../src/broker/lease.ts";
+import { LEAST_OUTPUT } from "../../../src/broker/model/call-cap.ts";
+import { estimateInput } from "../../../src/broker/model/input-estimate.ts";
 import { openLease } from "../../fakes/told-lease.ts";
 
 const open = (): Lease =>
@@ -53,5 +55,49 @@ describe("a lease", () => {
     expect(lease.ended.aborted).toBe(false);
     lease.end();
     expect(lease.ended.aborted).toBe(true);
+  });
+});
+
+describe("S3.11 a limit is told as what it is", () => {
+  const PRICE = { input: 2, output: 10, cacheRead: 0.2, cacheWrite: 2.5 };
+  const CALL = { model: "m", messages: [{ role: "user", content: "a".repeat(8_000) }] };
+  const NEEDS = estimateInput(CALL) + LEAST_OUTPUT;
+  /** Its input may have to be written to the cache, at the dearest price. */
+  const COST = Number((((NEEDS - LEAST_OUTPUT) * 2.5 + LEAST_OUTPUT * 10) / 1e6).toPrecision(3));
+  const used = { inputTokens: 40, outputTokens: 10, cacheReadTokens: 0, cacheWriteTokens: 0 };
+  const openLimited = (limits: { tokens?: number; costUsd?: number }) => {
+    const told = openLease({ price: PRICE, limits: { requests: 9, bytes: 9_000, ...limits } });
+    const call = (input: object): void => {
+      const admission = told.lease.budget.admit("openai-completions", { ...input });
+      if (typeof admission === "string") told.lease.exceedBudget();
+      else {
+        admission.settle(used, 0);
+        told.lease.noteCall(false);
+      }
+    };
+    return { ...told, call };
+  };
+
+  test("where the next call needs more than is left of it", () => {
+    const tokens = openLimited({ tokens: 200 });
+    tokens.call({ model: "m" });
+    tokens.call(CALL);
+    expect(tokens.faults.map(({ message }) => message)).toEqual([
+      `The next model call needs about ${NEEDS} tokens, more than is left of the run's limit "tokens": 200, of which 50 are used.`,
+    ]);
+    const cost = openLimited({ costUsd: 0.001 });
+    cost.call(CALL);
+    expect(cost.faults.map(({ message }) => message)).toEqual([
+      `The next model call may cost about ${COST} US dollars, more than is left of the run's limit "costUsd": 0.001, of which 0 are used.`,
+    ]);
+  });
+
+  test("where it is used up", () => {
+    const told = openLimited({ tokens: 50 });
+    told.call({ model: "m" });
+    told.call(CALL);
+    expect(told.faults.map(({ message }) => message)).toEqual([
+      'The run used up its limit "tokens": 50 tokens.',
+    ]);
   });
 });
