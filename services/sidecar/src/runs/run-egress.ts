@@ -28,7 +28,7 @@ export function resolveEgress(request: RunRequest, profile: Profile, context: Eg
   const rules = patterns.map(toEgressRule);
   const uncovered = findUncovered(context.egress, rules);
   if (uncovered !== undefined) {
-    const message = "the operator does not allow this host (PILLION_EGRESS)";
+    const message = toUncoveredText(patterns[uncovered] ?? "", context.egress);
     throw new Fault("forbidden", `"${patterns[uncovered]}" may not be reached: ${message}.`, {
       errors: [{ path: `/egress/${uncovered}`, message }],
     });
@@ -42,6 +42,16 @@ export function resolveEgress(request: RunRequest, profile: Profile, context: Eg
     return [credential];
   });
   return { rules, patterns, credentials };
+}
+
+/** The most frequent slip is the scheme, which a pattern says by what it does not say. */
+function toUncoveredText(pattern: string, operator: readonly EgressRule[]): string {
+  const isPlain = pattern.startsWith("http://");
+  const other = isPlain ? pattern.slice("http://".length) : `http://${pattern.replace(/^https:\/\//, "")}`;
+  if (findUncovered(operator, [toEgressRule(other)]) !== undefined)
+    return "the operator does not allow this host (PILLION_EGRESS)";
+  const [kind, how] = isPlain ? ["HTTPS", "without `http://`"] : ["plain HTTP", "with `http://` before it"];
+  return `the operator's list has this host for ${kind} only: name it ${how} (PILLION_EGRESS)`;
 }
 
 /** A credential that could never be sent is a mistake, and most often a wrong host. */

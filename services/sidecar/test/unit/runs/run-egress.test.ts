@@ -57,6 +57,32 @@ describe("what a run may reach", () => {
   });
 });
 
+describe("S3.4 a host that is listed for the other kind of HTTP is refused with that word", () => {
+  const toMessage = (pattern: string): string | undefined => {
+    try {
+      resolve({ egress: [pattern] });
+    } catch (error) {
+      return toFault(error).errors?.[0]?.message;
+    }
+  };
+  const plain =
+    "the operator's list has this host for plain HTTP only: name it with `http://` before it (PILLION_EGRESS)";
+  const secure =
+    "the operator's list has this host for HTTPS only: name it without `http://` (PILLION_EGRESS)";
+  const neither = "the operator does not allow this host (PILLION_EGRESS)";
+  test.each([
+    ["mirror.example:8080", plain],
+    ["https://mirror.example:8080", plain],
+    ["http://api.github.com", secure],
+    ["http://a.npmjs.org", secure],
+    ["http://api.github.com:8080", neither],
+    ["mirror.example", neither],
+    ["example.com", neither],
+  ])("%s", (pattern, message) => {
+    expect(toMessage(pattern)).toBe(message);
+  });
+});
+
 describe("a credential", () => {
   const egress = ["api.github.com"];
 
