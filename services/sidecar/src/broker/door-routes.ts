@@ -201,8 +201,18 @@ export function judgeDestination(lease: Lease, destination: Destination): Denied
     reason: "host_not_allowed",
     status: 403,
     message: `This run may not reach ${scheme}://${host}:${port}. ${list}.`,
-    hint: "Go on without it, or say in your answer what is missing: the caller can name it in `egress`, within the operator's list.",
+    hint: toOtherSchemeHint(lease, destination) ?? NAME_IT,
   };
+}
+
+const NAME_IT =
+  "Go on without it, or say in your answer what is missing: the caller can name it in `egress`, within the operator's list.";
+
+function toOtherSchemeHint(lease: Lease, { scheme, host, port }: Destination): string | undefined {
+  const other = scheme === "https" ? "http" : "https";
+  if (!isAllowed(lease.request.egress, { scheme: other, host, port })) return undefined;
+  const kind = other === "http" ? "plain HTTP" : "HTTPS";
+  return `The run may reach it by ${kind} only: ask $PILLION_DOOR${BASE_URL_PREFIX}${other}/${host.includes(":") ? `[${host}]` : host}:${port}/….`;
 }
 
 /** Writes it down, then tells. */

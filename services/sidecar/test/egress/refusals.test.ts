@@ -68,6 +68,23 @@ describe("S3.4 an address that may not be reached is refused with what the opera
   });
 });
 
+describe("S3.4 a host that may be reached by the other kind of HTTP is refused with that word", () => {
+  test.each([
+    ["GET /to/https/a.example:8080/x", "plain HTTP", "/to/http/a.example:8080/"],
+    ["GET http://b.example:8443/x", "HTTPS", "/to/https/b.example:8443/"],
+    ["GET /to/https/c.example:8080/x", "", ""],
+  ])("%s", async (line, kind, way) => {
+    const { lease } = openLease({ patterns: ["http://a.example:8080", "b.example:8443"] });
+    const host = /(\w\.example:\d+)/.exec(line)?.[1];
+    const key = `proxy-authorization: Bearer ${lease.placeholder}`;
+    const got = await sendRaw(await openDoor(lease), `${line} HTTP/1.1\r\nhost: ${host}\r\n${key}\r\n\r\n`);
+    const { code, hint } = EgressRefusal.parse(JSON.parse(got.body).error);
+    expect(code).toBe("host_not_allowed");
+    if (kind === "") expect(hint).not.toContain("PILLION_DOOR");
+    else expect(hint).toContain(`The run may reach it by ${kind} only: ask $PILLION_DOOR${way}`);
+  });
+});
+
 describe("S3.4 who shows no placeholder is told how to show it on the way that was taken", () => {
   const byHeader = "authorization: Bearer $PILLION_PLACEHOLDER";
   test.each([
