@@ -27,6 +27,13 @@ mkdir -p dev/shm etc/alternatives proc tmp home/agent workspace usr opt/pillion 
 : >dev/null_ && for device in null zero full random urandom; do : >"dev/$device"; done && rm dev/null_
 : >opt/node/node
 for file in ld.so.cache ld.so.conf localtime; do [ ! -e "/etc/$file" ] || : >"etc/$file"; done
+if [[ $fstab == *etc/ssl/certs/ca-certificates.crt* ]]; then
+  # One file, under each name by which systems' programs look for the certificates that they trust.
+  mkdir -p etc/ssl/certs etc/pki/tls/certs && : >etc/ssl/certs/ca-certificates.crt
+  for name in ssl/cert.pem ssl/ca-bundle.pem pki/tls/certs/ca-bundle.crt; do
+    ln -s /etc/ssl/certs/ca-certificates.crt "etc/$name"
+  done
+fi
 for link in $links; do
   name=${link%%=*} target=${link#*=}
   if [ "$target" = - ]; then mkdir -p "$name"; else ln -s "$target" "$name"; fi

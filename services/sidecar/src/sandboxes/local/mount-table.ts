@@ -9,6 +9,13 @@ import type { Identity } from "./identity.ts";
 
 const SYSTEM_DIRECTORIES = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 const SYSTEM_FILES = ["etc/ld.so.cache", "etc/ld.so.conf", "etc/localtime"];
+/** Where systems keep the certificates that programs trust, all in one file; it is linked to all of them by init.sh. */
+const AUTHORITIES = [
+  "etc/ssl/certs/ca-certificates.crt", // Debian, Alpine, Arch: where it is mounted
+  "etc/pki/tls/certs/ca-bundle.crt",
+  "etc/ssl/ca-bundle.pem",
+  "etc/ssl/cert.pem",
+] as const;
 const DEVICES = ["null", "zero", "full", "random", "urandom"];
 /** A page of a tmpfs: what a file takes at least, beyond its bytes. */
 const FILE_BYTES = 8192;
@@ -36,6 +43,9 @@ export function toFstab(root: string, spec: SandboxSpec, identity: Identity, par
     ...SYSTEM_FILES.filter((name) => exists(`/${name}`)).map(
       (name): Row => [`/${name}`, at(name), "none", `${READ_ONLY},noexec`],
     ),
+    ...AUTHORITIES.filter((name) => exists(`/${name}`))
+      .slice(0, 1)
+      .map((name): Row => [`/${name}`, at(AUTHORITIES[0]), "none", `${READ_ONLY},noexec`]),
     ...(exists("/etc/alternatives")
       ? [["/etc/alternatives", at("etc/alternatives"), "none", READ_ONLY] as Row]
       : []),
