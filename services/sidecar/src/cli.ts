@@ -14,6 +14,7 @@ import { unlessAborted } from "./kernel/deadline.ts";
 import { Fault, toFault, toProblem } from "./kernel/fault.ts";
 import { createLiveView, toSummary, wantsColours } from "./live-view.ts";
 import { PROGRAM_DIR, readVersion } from "./product.ts";
+import { findDefaultsComplaints } from "./product-defaults.ts";
 import { readSettings, type Settings, SettingsError, toPublicSettings, toSecrets } from "./settings.ts";
 import { isLoopback, openSidecar, type Sidecar } from "./sidecar.ts";
 import { createLog, type Log } from "./telemetry/log.ts";
@@ -25,7 +26,7 @@ type Base = { readonly settings: Settings; readonly log: Log; readonly redactor:
 
 /** Serves until SIGTERM or SIGINT; a second signal ends at once. */
 export async function serve(flags: Readonly<Record<string, string | undefined>>): Promise<void> {
-  const base = readBase({ flags });
+  const base = readBase({ flags, findFileComplaints: findDefaultsComplaints });
   if (base === undefined) return exit(EXIT.usage);
   const { settings, log } = base;
   try {
@@ -57,7 +58,8 @@ export async function serve(flags: Readonly<Record<string, string | undefined>>)
 export async function runOnce(draft: RequestDraft, options: RunOptions): Promise<number> {
   await using home = openRunHome(tmpdir());
   const env = { PILLION_LOG_LEVEL: "warn", ...process.env, PILLION_HOME: home.path };
-  const base = readBase({ env, flags: options.config === undefined ? {} : { config: options.config } });
+  const flags = options.config === undefined ? {} : { config: options.config };
+  const base = readBase({ env, flags, findFileComplaints: findDefaultsComplaints });
   if (base === undefined) return EXIT.usage;
   const stopped = new AbortController();
   const onSignal = (): void => {

@@ -22,6 +22,8 @@ export type SettingsSources = Partial<Sources> & {
   readonly findUserHome?: () => string | undefined;
   /** Where the program lies; the product's directories are looked for from here upwards. */
   readonly programDir?: string;
+  /** What is wrong with the files of the product's defaults that these settings use. */
+  readonly findFileComplaints?: (configDir: string, hasEgress: boolean) => readonly Complaint[];
 };
 
 /** Everything that is wrong with the settings, at once. It names settings and rules, never a value. */
@@ -59,6 +61,9 @@ export function readSettings(sources: SettingsSources = {}): Settings {
   const workspaceRoots = resolveRoots("workspaceRoots", raw, findDirectory, complain);
   const referenceRoots = resolveRoots("referenceRoots", raw, findDirectory, complain);
   complainOfDemoModel(raw, complain);
+  const configDir = SettingTable.shape.configDir.safeParse(raw.configDir).data;
+  if (configDir !== undefined)
+    complaints.push(...(sources.findFileComplaints?.(configDir, raw.egress !== undefined) ?? []));
   const settings = parsed.success ? withDemoModel(parsed.data) : undefined;
   if (settings === undefined || complaints.length > 0) throw new SettingsError(complaints);
   const secretFiles = given.secretFiles.map((path) => (sources.toRealPath ?? toRealPath)(path));

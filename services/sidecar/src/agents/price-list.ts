@@ -1,9 +1,8 @@
 /** What models cost, by `provider/model`: the product's list, or the operator's own file in its place. */
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { z } from "zod";
 import { ModelPrice } from "#contract/agent";
 import type { ListedPrice } from "../model-price.ts";
+import { readDefaultsFile } from "../setting-files.ts";
 
 export const PriceList = z.strictObject({
   source: z.string().describe("Where the figures come from and of when they are."),
@@ -17,12 +16,7 @@ export const PriceList = z.strictObject({
 });
 export type PriceList = z.infer<typeof PriceList>;
 
-/** Throws an Error that names the file when it is missing or wrong; an operator reads it at start. */
+/** Throws a SettingsError that names the file when it is missing or wrong. */
 export function readPriceList(configDir: string): ReadonlyMap<string, ListedPrice> {
-  const file = join(configDir, "prices.json");
-  try {
-    return new Map(Object.entries(PriceList.parse(JSON.parse(readFileSync(file, "utf8"))).prices));
-  } catch (error) {
-    throw new Error(`${file} cannot be used: ${error instanceof Error ? error.message : String(error)}`);
-  }
+  return new Map(Object.entries(readDefaultsFile(configDir, "prices.json", PriceList).prices));
 }

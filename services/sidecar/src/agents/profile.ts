@@ -1,6 +1,4 @@
 /** Resolves a request into an agent: model, instructions, tools, skills. Refuses what the operator does not allow. */
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { z } from "zod";
 import { type Credential, type ModelRequest, ToolName, WRITING_TOOLS } from "#contract/agent";
 import type { ModelApi } from "#contract/extension";
@@ -8,6 +6,7 @@ import type { RunRequest } from "#contract/run";
 import { Fault } from "../kernel/fault.ts";
 import type { ModelEndpoint } from "../model-endpoint.ts";
 import type { ListedPrice } from "../model-price.ts";
+import { readDefaultsFile } from "../setting-files.ts";
 import { resolveCredential } from "./credential-list.ts";
 import type { Provider, ProviderList } from "./provider-list.ts";
 import { type ResolvedSkill, resolveSkill } from "./skill-library.ts";
@@ -61,14 +60,9 @@ export type ProfileContext = {
   readonly isCostLimited: boolean;
 };
 
-/** Throws an Error that names the file; an operator reads it at start. */
+/** Throws a SettingsError that names the file. */
 export function readAgentDefaults(configDir: string): AgentDefaults {
-  const file = join(configDir, "agent.json");
-  try {
-    return AgentDefaults.parse(JSON.parse(readFileSync(file, "utf8")));
-  } catch (error) {
-    throw new Error(`${file} cannot be used: ${error instanceof Error ? error.message : String(error)}`);
-  }
+  return readDefaultsFile(configDir, "agent.json", AgentDefaults);
 }
 
 /** Throws invalid_request, forbidden, execution_disabled. */

@@ -1,9 +1,8 @@
 /** The model providers that an operator has configured: product defaults, or the operator's own file in their place. */
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { z } from "zod";
 import { ModelPrice } from "#contract/agent";
 import { ModelApi } from "#contract/extension";
+import { readDefaultsFile } from "../setting-files.ts";
 
 const ModelFacts = z.strictObject({
   reasoning: z.boolean().optional(),
@@ -23,12 +22,7 @@ export type Provider = z.infer<typeof Provider>;
 const ProviderList = z.record(z.string().regex(/^[a-z0-9][a-z0-9-]*$/), Provider);
 export type ProviderList = z.infer<typeof ProviderList>;
 
-/** Throws an Error that names the file when it is missing or wrong; an operator reads it at start. */
+/** Throws a SettingsError that names the file when it is missing or wrong. */
 export function readProviderList(configDir: string): ProviderList {
-  const file = join(configDir, "providers.json");
-  try {
-    return ProviderList.parse(JSON.parse(readFileSync(file, "utf8")));
-  } catch (error) {
-    throw new Error(`${file} cannot be used: ${error instanceof Error ? error.message : String(error)}`);
-  }
+  return readDefaultsFile(configDir, "providers.json", ProviderList);
 }

@@ -4,7 +4,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Problem } from "#contract/failure";
-import { getJson, type LiveService, openLiveService, post, runToEnd } from "../fakes/live-service.ts";
+import {
+  getJson,
+  type LiveService,
+  openLiveService,
+  post,
+  runProgram,
+  runToEnd,
+} from "../fakes/live-service.ts";
 import { openScriptedModel, type ScriptedModel } from "../fakes/scripted-model.ts";
 import { REVIEW, toEffort, toTold } from "../fakes/told-agent.ts";
 import { toResults } from "../fakes/tool-results.ts";
@@ -142,4 +149,23 @@ test("without the demo model demo/tour is refused by its name and offered to nob
   const capabilities = await getJson<object>(strict, "/v1/capabilities");
   expect(capabilities).toMatchObject({ demoModel: false, defaultModel: null });
   expect(JSON.stringify(capabilities)).not.toContain("demo/tour");
+});
+
+test("S4.7 S4.2 what is wrong in a file of the defaults is told with the settings at once, without a trace", async () => {
+  const configDir = join(directory, "broken");
+  await cp(CONFIG, configDir, { recursive: true });
+  await writeFile(join(configDir, "egress.json"), '{"allow": ["API.github.com"]}');
+  const env = { PILLION_CONFIG_DIR: configDir, PILLION_PORT: "x", PILLION_HOME: join(directory, "home") };
+  for (const args of [["serve"], ["run", "--demo"]]) {
+    const { code, stdout, stderr } = await runProgram(args, { env });
+    expect({ code, stdout, lines: stderr.trim().split("\n") }).toEqual({
+      code: 2,
+      stdout: "",
+      lines: [
+        "The settings are not valid:",
+        "  PILLION_PORT must be a whole number from 0 to 65535",
+        `  ${join(configDir, "egress.json")} cannot be used: allow[0] "API.github.com" must be a lower-case host like \`api.example.com\`, all below one like \`*.example.com\`, with \`:port\` if not 443, or \`http://\` before it for plain HTTP`,
+      ],
+    });
+  }
 });

@@ -138,8 +138,8 @@ describe("what is mounted over its own", () => {
     const skills = ["--volume", `${directory}/skills:/app/skills:ro`];
     const broken = runImage([...LOCKED, ...config, "--network", "none"]);
     expect({ status: broken.status, stderr: broken.stderr }).toEqual({
-      status: 1,
-      stderr: expect.stringContaining("/app/config/agent.json cannot be used"),
+      status: 2,
+      stderr: expect.stringContaining("/app/config/agent.json cannot be used: it is not JSON"),
     });
     const flags = [...LOCKED, "--env", `PILLION_TOKEN=${TOKEN}`];
     const ask = async (url: string, skill: string) => {

@@ -22,7 +22,7 @@ const FAMILIES: Readonly<Record<string, number>> = {
 /** Files that lie beside the folders. */
 const TOP: readonly (readonly [RegExp, number])[] = [
   [/^setting[a-z-]*\.ts$/, 1],
-  [/^sidecar\.ts$/, 8],
+  [/^(sidecar|product-defaults)\.ts$/, 8],
   [/^(main|cli|cli-[a-z-]+|live-view|exit-code)\.ts$/, 9],
   [/^(product|instance|secret-forms|model-endpoint|model-price)\.ts$/, 1],
 ];
