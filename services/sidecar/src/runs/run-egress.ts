@@ -68,8 +68,24 @@ function refuseUnreachable(
   const destination = toDestination(scheme, `${host}:${port}`);
   if (!("refused" in destination) && isAllowed(rules, destination satisfies Destination)) return;
   const model = modelHost === null ? "" : `${modelHost}, the model's, or `;
-  const message = `must be ${model}a host that \`egress\` names`;
-  throw new Fault("invalid_request", `The credential cannot be used: its host ${message}.`, {
+  const message =
+    toPlainMessage(credential, rules, context) ?? `its host must be ${model}a host that \`egress\` names`;
+  throw new Fault("invalid_request", `The credential cannot be used: ${message}.`, {
     errors: [{ path: `${path}/host`, message }],
   });
+}
+
+/** `egress` names the host, but only over plain HTTP, where a secret goes to few. */
+function toPlainMessage(
+  { host: authority }: Credential,
+  rules: readonly EgressRule[],
+  { isPlain }: EgressContext,
+): string | undefined {
+  const [, name = "", port = "80"] = /^(.*?)(?::(\d+))?$/.exec(authority) ?? [];
+  const plain = toDestination("http", `${name}:${port}`);
+  if ("refused" in plain || !isAllowed(rules, plain)) return undefined;
+  const rule = isPlain(name, Number(port))
+    ? `the host must be given with its port, \`${name}:${port}\``
+    : "a credential goes only to an origin in PILLION_PRIVATE_TARGETS";
+  return `over plain HTTP (http://${name}:${port}) ${rule}`;
 }

@@ -21,7 +21,7 @@ const resolve = (request: object, allowed = ALLOWED) =>
   resolveEgress(RunRequest.parse({ prompt: "x", ...request }), PROFILE, {
     egress: allowed.map(toEgressRule),
     credentials: [GITHUB],
-    isPlain: (host, port) => host === "mirror.example" && port === 8080,
+    isPlain: (host, port) => host === "mirror.example" && [80, 8080].includes(port),
   });
 
 const refusal = (request: object, allowed = ALLOWED) => {
@@ -100,6 +100,33 @@ describe("a credential", () => {
     ["another port", { egress, credentials: [{ ...own, host: "api.github.com:8443" }] }],
   ])("that could never be sent is refused: %s", (_what, request) => {
     expect(refusal(request)).toEqual({ code: "invalid_request", path: "/credentials/0/host" });
+  });
+
+  describe("S3.4 for a host that egress names over plain HTTP", () => {
+    const allowed = ["http://mirror.example", "http://mirror.example:8080", "http://plain.example:8080"];
+    const ask = (host: string) => ({ egress: allowed, credentials: [{ ...own, host }] });
+
+    test("is taken where the operator lists the origin as a private target", () => {
+      const { credentials } = resolve(ask("mirror.example:8080"), allowed);
+      expect(credentials).toEqual([{ ...own, host: "mirror.example:8080" }]);
+    });
+
+    test.each([
+      [
+        "plain.example:8080",
+        "http://plain.example:8080",
+        "a credential goes only to an origin in PILLION_PRIVATE_TARGETS",
+      ],
+      [
+        "mirror.example",
+        "http://mirror.example:80",
+        "the host must be given with its port, `mirror.example:80`",
+      ],
+    ])("is refused in words that say what it lacks: %s", (host, origin, rule) => {
+      const message = `over plain HTTP (${origin}) ${rule}`;
+      expect(() => resolve(ask(host), allowed)).toThrow(`The credential cannot be used: ${message}.`);
+      expect(refusal(ask(host), allowed)).toEqual({ code: "invalid_request", path: "/credentials/0/host" });
+    });
   });
 
   const named = { host: "api.github.com", header: "authorization", valueFrom: "github" };
