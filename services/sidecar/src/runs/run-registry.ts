@@ -14,6 +14,7 @@ import { toSecretForms } from "../secret-forms.ts";
 import { conduct } from "./conductor.ts";
 import { createEventLog, readToEnd } from "./event-log.ts";
 import type { Journal } from "./journal.ts";
+import { refuseWithoutPrice } from "./known-price.ts";
 import { type ClampedLimits, clampLimits } from "./limits.ts";
 import { type ResultStore, readChangeList, readDiffText } from "./result-store.ts";
 import { type AcceptDoor, ActiveRun } from "./run.ts";
@@ -96,7 +97,7 @@ export class RunRegistry implements RunStore {
     const profile = resolveProfile(request, options.profiles);
     const egress = resolveEgress(request, profile, options.egress);
     const limits = clampLimits(request.limits, options.ceiling);
-    refuseWithoutPrice(limits, request, profile);
+    refuseWithoutPrice(limits, request, profile, options.profiles.isCostLimited);
     const place = await options.places.choose(request.sandbox);
     this.#refuseWhenFull();
     this.#accepting += 1;
@@ -334,20 +335,6 @@ function toSecrets(request: RunRequest, egress: RunEgress, profile: Profile): st
   const held = [...(request.credentials ?? []), ...egress.credentials, ...(header === null ? [] : [header])];
   const values = held.flatMap(({ value }) => value ?? []);
   return [...new Set(values.flatMap(toSecretForms))];
-}
-
-/** A cost that is not known is not guessed. */
-function refuseWithoutPrice(
-  { limits: { costUsd } }: ClampedLimits,
-  { limits }: RunRequest,
-  { model }: Profile,
-): void {
-  if (costUsd === undefined || model.price !== null) return;
-  const message = `the price of ${model.provider}/${model.name} is not known: give model.price, or let the operator list it in prices.json`;
-  const path = limits?.costUsd === undefined ? "/model" : "/limits/costUsd";
-  throw new Fault("invalid_request", `A limit of cost cannot be kept: ${message}.`, {
-    errors: [{ path, message }],
-  });
 }
 
 function notFound(): Fault {
