@@ -93,15 +93,15 @@ function mayRunShell(request: RunRequest, context: ProfileContext): boolean {
   const wanted = request.execution?.allowedPrograms ?? [];
   wanted.forEach((program, index) => {
     const path = `/execution/allowedPrograms/${index}`;
-    if (!context.allowedPrograms.includes(program)) {
-      const message = "the operator does not allow this program (PILLION_ALLOWED_PROGRAMS)";
-      throw new Fault("execution_disabled", `"${program}" may not be run: ${message}.`, {
-        errors: [{ path, message }],
-      });
-    }
     if (program !== "bash") {
       const message = "only `bash` is implemented yet";
       throw new Fault("invalid_request", `"${program}" cannot be used: ${message}.`, {
+        errors: [{ path, message }],
+      });
+    }
+    if (!context.allowedPrograms.includes(program)) {
+      const message = "the operator does not allow this program (PILLION_ALLOWED_PROGRAMS)";
+      throw new Fault("execution_disabled", `"${program}" may not be run: ${message}.`, {
         errors: [{ path, message }],
       });
     }
@@ -213,10 +213,10 @@ function mayReach(url: URL, isRequestsOwn: boolean, context: ProfileContext): bo
   }
   if (!isRequestsOwn || context.privateTargets.includes(url.origin)) return true;
   if (url.protocol !== "https:") {
-    throw new Fault(
-      "forbidden",
-      "The model's base URL must be https, unless the operator lists its origin (PILLION_PRIVATE_TARGETS).",
-    );
+    const message = `must be https, unless the operator lists its origin \`${url.origin}\` in PILLION_PRIVATE_TARGETS`;
+    throw new Fault("forbidden", `The model's base URL ${message}.`, {
+      errors: [{ path: "/model/baseUrl", message }],
+    });
   }
   return false;
 }

@@ -84,6 +84,14 @@ describe("a model", () => {
     expect(refusal(at("http://localhost:9000/v1")).code).toBe("forbidden");
   });
 
+  test("over plain HTTP that nobody listed is refused by its field, in words that say what would let it be reached", () => {
+    const model = { name: "acme/m", baseUrl: "http://127.0.0.1:9001/v1", api: "openai-completions" };
+    const message =
+      "must be https, unless the operator lists its origin `http://127.0.0.1:9001` in PILLION_PRIVATE_TARGETS";
+    expect(() => resolve({ model })).toThrow(`The model's base URL ${message}.`);
+    expect(refusal({ model })).toEqual({ code: "forbidden", path: "/model/baseUrl" });
+  });
+
   test.each([
     ["an unknown provider", { model: "nobody/m" }, "/model"],
     ["no key for a provider that needs one", { model: "openai/m" }, "/credentials"],
@@ -182,7 +190,10 @@ describe("tools", () => {
 
   test("other programs are refused even where the operator allows them: not implemented yet", () => {
     const request = { execution: { allowedPrograms: ["python3"] } };
-    expect(refusal(request, { allowedPrograms: ["python3"] }).code).toBe("invalid_request");
+    const refused = { code: "invalid_request", path: "/execution/allowedPrograms/0" };
+    expect(refusal(request, { allowedPrograms: ["python3"] })).toEqual(refused);
+    // Whatever the operator allows: nobody should ask for a consent that does not help.
+    expect(refusal(request, { allowedPrograms: [] })).toEqual(refused);
   });
 });
 
