@@ -33,6 +33,17 @@ export const Capabilities = z.object({
     requestBytes: z.int(),
   }),
   egress: z.array(z.string()).describe("Hosts that `egress` may name."),
+  credentials: z
+    .array(
+      z.object({
+        name: z.string(),
+        host: z.string(),
+        header: z.string(),
+        pathPrefix: z.string().nullable(),
+        methods: z.array(z.string()).nullable(),
+      }),
+    )
+    .describe("The operator's that `valueFrom` may name, with what they are bound to; never a value."),
   providers: z.array(z.object({ id: z.string(), api: z.string(), keyConfigured: z.boolean() })),
   defaultModel: z
     .string()

@@ -285,6 +285,11 @@ function toCapabilities(
       requestBytes: settings.requestBytes,
     },
     egress: [...egress],
+    credentials: (settings.credentials ?? []).flatMap(({ name, host, header, pathPrefix, methods }) =>
+      name === undefined
+        ? []
+        : [{ name, host, header, pathPrefix: pathPrefix ?? null, methods: methods ?? null }],
+    ),
     providers: Object.entries(providers).map(([id, { api, baseUrl }]) => ({
       id,
       api,

@@ -18,8 +18,10 @@ export function resolveCredential(
     throw toFieldFault("invalid_request", `${path}/valueFrom`, message);
   }
   const wider = findWider(bound, held);
-  if (wider !== undefined)
-    throw toFieldFault("forbidden", `${path}/${wider}`, `the operator's "${valueFrom}" is bound otherwise`);
+  if (wider !== undefined) {
+    const message = `the operator's "${valueFrom}" is bound otherwise: ${toBound(wider, held)}`;
+    throw toFieldFault("forbidden", `${path}/${wider}`, message);
+  }
   return {
     ...bound,
     name: held.name,
@@ -29,11 +31,21 @@ export function resolveCredential(
   };
 }
 
+type BoundField = "host" | "header" | "pathPrefix" | "methods";
+
+/** What a request would have to name, which `/v1/capabilities` tells as well. */
+function toBound(field: BoundField, held: Credential): string {
+  const bound = [held[field] ?? []].flat().map((word) => `\`${word}\``);
+  const verb = field === "methods" ? "are" : "is";
+  const more = field === "methods" || field === "pathPrefix" ? ", and may only be narrowed" : "";
+  return `its ${field} ${verb} ${bound.join(", ")}${more}`;
+}
+
 /** The first field by which a request would have more than the operator gave. */
 function findWider(
   asked: Omit<CredentialRequest, "value" | "valueFrom">,
   held: Credential,
-): string | undefined {
+): BoundField | undefined {
   if (asked.host !== held.host) return "host";
   if (asked.header.toLowerCase() !== held.header.toLowerCase()) return "header";
   const { pathPrefix: prefix, methods } = held;

@@ -19,6 +19,19 @@ import { toResults } from "../fakes/tool-results.ts";
 const CONFIG = join(import.meta.dirname, "../../../../config");
 const KEY = "operator-canary-4d81f0a6c3b25e97";
 
+const HELD = [
+  { name: "tracker", host: "api.example", header: "authorization", value: `Bearer ${KEY}-tracker` },
+  {
+    name: "forge",
+    host: "git.example:8443",
+    header: "private-token",
+    value: `${KEY}-forge`,
+    pathPrefix: "/acme",
+    methods: ["GET"],
+  },
+  { host: "unnamed.example", header: "x-key", value: `${KEY}-unnamed` }, // which no request can name
+];
+
 let model: ScriptedModel;
 let directory: string;
 let own: LiveService;
@@ -51,6 +64,7 @@ beforeAll(async () => {
       PILLION_OPENAI_API_KEY_FILE: join(directory, "key"),
       PILLION_PRIVATE_TARGETS: model.url,
       PILLION_ALLOWED_PROGRAMS: "bash",
+      PILLION_CREDENTIALS: JSON.stringify(HELD),
     },
   });
 });
@@ -92,6 +106,16 @@ describe("an operator with a configuration and a key file", () => {
     const capabilities = await getJson(own, "/v1/capabilities");
     expect(capabilities).toMatchObject({
       providers: [{ id: "openai", api: "openai-completions", keyConfigured: true }],
+      credentials: [
+        { name: "tracker", host: "api.example", header: "authorization", pathPrefix: null, methods: null },
+        {
+          name: "forge",
+          host: "git.example:8443",
+          header: "private-token",
+          pathPrefix: "/acme",
+          methods: ["GET"],
+        },
+      ],
     });
     const kept = await readTree(own.home);
     const shown = [run, events, capabilities, model.requests.map(({ body }) => body), own.logs(), kept];

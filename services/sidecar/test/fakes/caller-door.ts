@@ -38,6 +38,7 @@ export const CAPABILITIES: Capabilities = {
     requestBytes: MAX_BODY_BYTES,
   },
   egress: [],
+  credentials: [],
   providers: [],
   defaultModel: "demo/tour",
   demoModel: true,

@@ -154,6 +154,21 @@ describe("a credential", () => {
   });
 });
 
+test.each([
+  [{ host: "registry.npmjs.org" }, "its host is `api.github.com`"],
+  [{ header: "x-token" }, "its header is `authorization`"],
+  [{ pathPrefix: "/repos" }, "its pathPrefix is `/repos/acme`, and may only be narrowed"],
+  [{ methods: ["GET", "DELETE"] }, "its methods are `GET`, `POST`, and may only be narrowed"],
+])(
+  "a credential of the operator's that is asked for otherwise is refused with what it is bound to: %j",
+  (change, bound) => {
+    const named = { host: "api.github.com", header: "authorization", valueFrom: "github" };
+    const ask = () =>
+      resolve({ egress: ["api.github.com", "*.npmjs.org"], credentials: [{ ...named, ...change }] });
+    expect(ask).toThrow(`the operator's "github" is bound otherwise: ${bound}`);
+  },
+);
+
 test("S3.4 a credential's header is none that says where a message goes or ends", () => {
   const isTaken = (header: string) =>
     Credential.safeParse({ host: "api.example.com", header, value: "secret-0123456789" }).success;
