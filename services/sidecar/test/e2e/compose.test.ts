@@ -1,6 +1,6 @@
 /** The compose file as an operator uses it: the service in a container drives the engine beside it, through the proxy only. */
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
@@ -108,12 +108,43 @@ describe("S2.11 the compose file", () => {
       });
     const toTargets = ({ Mounts }: { Mounts: { Destination: string; RW: boolean }[] }) =>
       Mounts.map(({ Destination, RW }) => `${Destination} ${RW ? "rw" : "ro"}`).toSorted();
-    expect(toTargets(sidecar)).toEqual(["/data rw", "/run/pillion ro", "/run/secrets/token ro"]);
+    const [nothing, token] = ["/run/secrets/no-credentials ro", "/run/secrets/token ro"];
+    expect(toTargets(sidecar)).toEqual(["/data rw", "/run/pillion ro", nothing, token]);
     expect(toTargets(proxy)).toEqual(["/run/pillion rw", "/var/run/docker.sock rw"]);
     expect(proxy.HostConfig.NetworkMode).toBe("none");
     expect(sidecar.Config.User).toBe("1000:1000");
     expect(JSON.stringify([sidecar, proxy])).not.toContain(TOKEN);
     expect(sidecar.NetworkSettings.Ports["8765/tcp"]).toMatchObject([{ HostIp: "127.0.0.1" }]);
+  });
+
+  test("S4.6 what an operator sets reaches the service: a list of hosts, a ceiling, a file of credentials", async () => {
+    const file = join(directory, "credentials.json");
+    const credential = {
+      name: "tracker",
+      host: "api.example",
+      header: "authorization",
+      value: "Bearer 0123456789",
+    };
+    writeFileSync(file, JSON.stringify([credential]));
+    const settings = {
+      PILLION_EGRESS: "api.example",
+      PILLION_TOKENS: "5000000",
+      PILLION_CREDENTIALS_FILE: file,
+    };
+    const before = readFileSync(join(directory, "env"), "utf8");
+    const more = Object.entries(settings).map(([name, value]) => `${name}=${value}\n`);
+    writeFileSync(join(directory, "env"), before + more.join(""));
+    await start();
+    const answer = await fetch(`${url}/v1/capabilities`, { headers: { authorization: `Bearer ${TOKEN}` } });
+    expect(await answer.json()).toMatchObject({ egress: ["api.example"], limits: { tokens: 5_000_000 } });
+    const request = {
+      ...{ ...REQUEST, egress: ["api.example"] },
+      credentials: [{ host: "api.example", header: "authorization", valueFrom: "tracker" }],
+    };
+    const run = (await (await send(url, "/run", request, TOKEN)).json()) as Run;
+    expect(run).toMatchObject({ outcome: "succeeded" });
+    writeFileSync(join(directory, "env"), before);
+    await start();
   });
 
   test("what the proxy does not allow cannot be had from inside the service's container", () => {
