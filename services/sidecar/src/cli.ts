@@ -14,8 +14,9 @@ import { unlessAborted } from "./kernel/deadline.ts";
 import { Fault, toFault, toProblem } from "./kernel/fault.ts";
 import { createLiveView, toSummary, wantsColours } from "./live-view.ts";
 import { PROGRAM_DIR, readVersion } from "./product.ts";
-import { findDefaultsComplaints } from "./product-defaults.ts";
+
 import { readSettings, type Settings, SettingsError, toPublicSettings, toSecrets } from "./settings.ts";
+import { reviewSettings } from "./settings-review.ts";
 import { isLoopback, openSidecar, type Sidecar } from "./sidecar.ts";
 import { createLog, type Log } from "./telemetry/log.ts";
 import { createRedactor, type Redactor } from "./telemetry/redaction.ts";
@@ -26,7 +27,7 @@ type Base = { readonly settings: Settings; readonly log: Log; readonly redactor:
 
 /** Serves until SIGTERM or SIGINT; a second signal ends at once. */
 export async function serve(flags: Readonly<Record<string, string | undefined>>): Promise<void> {
-  const base = readBase({ flags, findFileComplaints: findDefaultsComplaints });
+  const base = readBase({ flags, review: reviewSettings });
   if (base === undefined) return exit(EXIT.usage);
   const { settings, log } = base;
   try {
@@ -59,7 +60,7 @@ export async function runOnce(draft: RequestDraft, options: RunOptions): Promise
   await using home = openRunHome(tmpdir());
   const env = { PILLION_LOG_LEVEL: "warn", ...process.env, PILLION_HOME: home.path };
   const flags = options.config === undefined ? {} : { config: options.config };
-  const base = readBase({ env, flags, findFileComplaints: findDefaultsComplaints });
+  const base = readBase({ env, flags, review: reviewSettings });
   if (base === undefined) return EXIT.usage;
   const stopped = new AbortController();
   const onSignal = (): void => {
@@ -212,6 +213,7 @@ function warnOfWeakSettings(settings: Settings, sidecar: Sidecar, log: Log): voi
       { images: settings.browserImages },
       "PILLION_BROWSER_IMAGES: runs of these images may make user, PID and network namespaces",
     );
+  for (const warning of sidecar.warnings) log.warn(warning);
   if (sidecar.sandbox === null)
     log.error(
       { probes: sidecar.probes },

@@ -20,6 +20,8 @@ export type Given = {
   readonly complaints: readonly Complaint[];
   /** Paths, as given, of the files that secrets were read from, and of the config file, which may hold some. */
   readonly secretFiles: readonly string[];
+  /** Of those, the ones that hold one secret setting and nothing else. */
+  readonly keyFiles: readonly string[];
 };
 
 /** Collects every setting that was given. A secret's value may stand in the file that its `_FILE` twin names. */
@@ -28,18 +30,19 @@ export function collectGiven(sources: Sources): Given {
   const file = readConfigFile(sources, complaints);
   const raw: Raw = {};
   const labels = new Map<string, string>();
-  const secretFiles = [findConfigFile(sources).path];
+  const keyFiles: (Value | undefined)[] = [];
   for (const entry of SETTINGS) {
     const found = candidates(entry, sources, file).find(({ plain, path }) => plain ?? path);
     if (found === undefined) continue;
     labels.set(entry.name, found.label);
-    secretFiles.push(found.path);
+    keyFiles.push(found.path);
     const value = toValue(found, sources.readFile);
     if ("problem" in value) complaints.push({ setting: found.label, message: value.problem });
     else raw[entry.name] = value.ok;
   }
   const isPath = (path: Value | undefined) => typeof path === "string";
-  return { raw, labels, complaints, secretFiles: secretFiles.filter(isPath) };
+  const secretFiles = [findConfigFile(sources).path, ...keyFiles].filter(isPath);
+  return { raw, labels, complaints, secretFiles, keyFiles: keyFiles.filter(isPath) };
 }
 
 type Candidate = {

@@ -10,6 +10,8 @@ import { SETTINGS, SettingTable } from "./setting-table.ts";
 export type Settings = Readonly<z.output<typeof SettingTable>> & {
   /** Real paths of the files that hold secrets: no sandbox may show them. */
   readonly secretFiles: readonly string[];
+  /** Of those, the ones that hold one secret and nothing else. */
+  readonly keyFiles: readonly string[];
 };
 
 /** Where settings come from. Only tests give more than flags. */
@@ -22,8 +24,8 @@ export type SettingsSources = Partial<Sources> & {
   readonly findUserHome?: () => string | undefined;
   /** Where the program lies; the product's directories are looked for from here upwards. */
   readonly programDir?: string;
-  /** What is wrong with the files of the product's defaults that these settings use. */
-  readonly findFileComplaints?: (configDir: string, hasEgress: boolean) => readonly Complaint[];
+  /** Complains of what cannot be seen by looking at one setting alone, as far as these are right by themselves. */
+  readonly review?: (settings: ReviewedSettings, complain: Complain) => void;
 };
 
 /** Everything that is wrong with the settings, at once. It names settings and rules, never a value. */
@@ -43,6 +45,7 @@ export function readSettings(sources: SettingsSources = {}): Settings {
   const env = withoutServiceLinks(sources.env ?? process.env);
   const readFile = sources.readFile ?? ((path) => readFileSync(path, "utf8"));
   const findDirectory = sources.findDirectory ?? findRealDirectory;
+  const toReal = (paths: readonly string[]) => paths.map((path) => (sources.toRealPath ?? toRealPath)(path));
   const given = collectGiven({ flags: sources.flags ?? {}, env, readFile });
   const complaints = [...given.complaints];
   const complain: Complain = (name, message) => {
@@ -61,13 +64,11 @@ export function readSettings(sources: SettingsSources = {}): Settings {
   const workspaceRoots = resolveRoots("workspaceRoots", raw, findDirectory, complain);
   const referenceRoots = resolveRoots("referenceRoots", raw, findDirectory, complain);
   complainOfDemoModel(raw, complain);
-  const configDir = SettingTable.shape.configDir.safeParse(raw.configDir).data;
-  if (configDir !== undefined)
-    complaints.push(...(sources.findFileComplaints?.(configDir, raw.egress !== undefined) ?? []));
+  sources.review?.(toReviewed(raw), complain);
   const settings = parsed.success ? withDemoModel(parsed.data) : undefined;
   if (settings === undefined || complaints.length > 0) throw new SettingsError(complaints);
-  const secretFiles = given.secretFiles.map((path) => (sources.toRealPath ?? toRealPath)(path));
-  return { ...settings, workspaceRoots, referenceRoots, secretFiles };
+  const [secretFiles, keyFiles] = [toReal(given.secretFiles), toReal(given.keyFiles)];
+  return { ...settings, workspaceRoots, referenceRoots, secretFiles, keyFiles };
 }
 
 /** For logs and for `doctor`: a secret is "(set)" or "(not set)", with no part of it. */
@@ -89,7 +90,24 @@ export function toSecrets(settings: Settings): string[] {
 }
 
 type TableSettings = z.output<typeof SettingTable>;
-type Complain = (name: string, message: string) => void;
+/** `name` is a setting's, or whatever else the reader has to change. */
+export type Complain = (name: string, message: string) => void;
+
+export type ReviewedSettings = {
+  readonly configDir: string | undefined;
+  readonly egress: readonly string[] | undefined;
+  readonly privateTargets: readonly string[];
+};
+
+function toReviewed(raw: Readonly<Record<string, unknown>>): ReviewedSettings {
+  const { configDir, egress, privateTargets } = SettingTable.shape;
+  return {
+    configDir: configDir.safeParse(raw.configDir).data,
+    egress: raw.egress === undefined ? undefined : (egress.safeParse(raw.egress).data ?? []),
+    privateTargets: privateTargets.safeParse(raw.privateTargets).data ?? [],
+  };
+}
+
 type FindDirectory = (path: string) => string | undefined;
 
 type Surroundings = Pick<SettingsSources, "findUserHome" | "programDir"> & {

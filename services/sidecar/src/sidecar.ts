@@ -30,6 +30,7 @@ import { UnisolatedPlaces } from "./sandboxes/local/unisolated-places.ts";
 import { PlaceList } from "./sandboxes/place-list.ts";
 import type { PlaceKind, PlaceProbe } from "./sandboxes/sandbox.ts";
 import type { Settings } from "./settings.ts";
+import { findWarnings } from "./settings-review.ts";
 import { forRun, type Log } from "./telemetry/log.ts";
 import { createRedactor, type Redactor } from "./telemetry/redaction.ts";
 
@@ -49,6 +50,8 @@ export interface Sidecar extends AsyncDisposable {
   readonly runs: RunStore;
   readonly sandbox: PlaceProbe | null;
   readonly probes: readonly PlaceProbe[];
+  /** What in the settings has no effect or too much, in words for the operator. */
+  readonly warnings: readonly string[];
   /** Opens the caller's door. */
   listen(): Promise<Listening>;
   /** Not ready at once; runs get the grace, then are stopped; resolves when every last event is written. */
@@ -124,6 +127,7 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
     runs,
     sandbox: places.inForce,
     probes: places.probes,
+    warnings: findWarnings(settings, { providers, egress, privateTargets }),
     listen: () =>
       listen({
         host: settings.host,

@@ -117,6 +117,7 @@ describe("an operator with a configuration and a key file", () => {
         },
       ],
     });
+    expect(own.logs()).toContain("PILLION_CREDENTIALS: the one for unnamed.example is no model's key");
     const kept = await readTree(own.home);
     const shown = [run, events, capabilities, model.requests.map(({ body }) => body), own.logs(), kept];
     // The controls: the model did say its key, the shell did look, and the data directory was really read.

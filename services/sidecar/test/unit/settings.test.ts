@@ -83,6 +83,7 @@ describe("defaults", () => {
       allowedImages: [],
       browserImages: [],
       secretFiles: [],
+      keyFiles: [],
       dockerHost: "unix:///var/run/docker.sock",
       image: "pillion-agent:base",
       runtime: "runc",
