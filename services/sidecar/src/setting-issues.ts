@@ -26,7 +26,8 @@ export function toShown(text: string): string {
   return JSON.stringify(text.slice(0, LONGEST_SHOWN)).replace(/[^\x20-\x7e]/g, "?");
 }
 
-function toRule(issue: z.core.$ZodIssue): string {
+/** What the value must be; never a part of it. */
+export function toRule(issue: z.core.$ZodIssue): string {
   if (issue.code === "unrecognized_keys") return `has unknown fields: ${issue.keys.map(toShown).join(", ")}`;
   const message = issue.code === "invalid_key" ? issue.issues[0]?.message : issue.message;
   const words = message?.replace(/^Invalid input: /, "") ?? "not allowed";
@@ -38,4 +39,33 @@ function readAt(value: unknown, path: readonly PropertyKey[]): unknown {
     (inner, part) => (typeof inner === "object" && inner !== null ? Reflect.get(inner, part) : undefined),
     value,
   );
+}
+
+/** The known name that this one begins, else the one that the fewest edits make of it, if they are few. */
+export function toNearest(name: string, known: readonly string[]): string | undefined {
+  const isBegun = (other: string) => other.toLowerCase().startsWith(name.toLowerCase());
+  if (name.replace(/^PILLION_/, "").length >= 3) {
+    const longer = known.filter(isBegun).toSorted((a, b) => a.length - b.length)[0];
+    if (longer !== undefined) return longer;
+  }
+  const ranked = known.map((other) => ({
+    other,
+    edits: countEdits(name.toLowerCase(), other.toLowerCase()),
+  }));
+  const best = ranked.sort((a, b) => a.edits - b.edits)[0];
+  return best !== undefined && best.edits <= Math.max(2, name.length / 4) ? best.other : undefined;
+}
+
+/** Levenshtein distance. */
+function countEdits(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
+  for (const [i, letter] of [...from.slice(0, 100)].entries()) {
+    const next = [i + 1];
+    for (const [j, other] of [...to].entries()) {
+      const swapped = (row[j] ?? 0) + (letter === other ? 0 : 1);
+      next.push(Math.min(swapped, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row.at(-1) ?? 0;
 }

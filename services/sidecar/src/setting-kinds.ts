@@ -1,6 +1,7 @@
 /** The kinds of value a setting may have: each reads what an environment variable, flag or config file holds. */
 import { z } from "zod";
 import { Credential } from "#contract/agent";
+import { toNearest, toRule, toShown } from "./setting-issues.ts";
 
 const BYTE_UNITS: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
 const DURATION_UNITS: Readonly<Record<string, number>> = {
@@ -65,7 +66,8 @@ export function list(item: z.ZodType<string, string>): z.ZodType<string[], strin
     .pipe(z.array(item).max(1000, "must have at most 1000 entries"));
 }
 
-function toItems(value: string | readonly string[]): string[] {
+/** As the setting's reader counts them. */
+export function toItems(value: string | readonly string[]): string[] {
   const items = typeof value === "string" ? value.split(",") : value;
   return items.map((item) => item.trim()).filter((item) => item !== "");
 }
@@ -157,11 +159,24 @@ export function credentialsJson(): z.ZodType<Credential[], string> {
       if (parsed.success) return parsed.data;
       for (const issue of parsed.error.issues) {
         const path = issue.path.filter((part) => typeof part === "number" || part in Credential.shape);
-        const where = path.length === 0 ? "" : `, wrong at ${path.join(".")}`;
-        context.addIssue({ code: "custom", message: `must be an array of {host, header, value}${where}` });
+        const what = `${path.join(".")} ${toCredentialRule(issue)}`.trim();
+        context.addIssue({ code: "custom", message: `must be an array of {host, header, value}: ${what}` });
       }
       return z.NEVER;
     });
+}
+
+/** A field that is not known may be a secret in the wrong place: only one that is close to a known one is told. */
+function toCredentialRule(issue: z.core.$ZodIssue): string {
+  if (issue.code !== "unrecognized_keys") return toRule(issue);
+  const known = Object.keys(Credential.shape);
+  const told = issue.keys.flatMap((key) => {
+    const nearest = toNearest(key, known);
+    return nearest === undefined ? [] : [`${toShown(key)} (did you mean ${nearest}?)`];
+  });
+  const which =
+    told.length === issue.keys.length ? `: ${told.join(", ")}` : `; known are ${known.join(", ")}`;
+  return `has an unknown field${which}`;
 }
 
 function quantity(

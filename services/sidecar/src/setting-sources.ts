@@ -1,4 +1,5 @@
 /** Finds what each setting was given as: flag before environment before config file; nothing is judged by kind here. */
+import { toNearest } from "./setting-issues.ts";
 import { CONFIG_ENTRY, SETTINGS, type SettingEntry } from "./setting-table.ts";
 
 type Value = string | string[];
@@ -154,30 +155,6 @@ export function withoutServiceLinks(env: Sources["env"]): Record<string, string 
 function toUnknownMessage(name: string, known: readonly string[]): string {
   const nearest = toNearest(name, known);
   return `is not a setting${nearest === undefined ? "" : `; did you mean ${nearest}?`}`;
-}
-
-/** The known name that the fewest edits make of this one, if they are few. */
-function toNearest(name: string, known: readonly string[]): string | undefined {
-  const ranked = known.map((other) => ({
-    other,
-    edits: countEdits(name.toLowerCase(), other.toLowerCase()),
-  }));
-  const best = ranked.sort((a, b) => a.edits - b.edits)[0];
-  return best !== undefined && best.edits <= Math.max(2, name.length / 4) ? best.other : undefined;
-}
-
-/** Levenshtein distance. */
-function countEdits(from: string, to: string): number {
-  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
-  for (const [i, letter] of [...from.slice(0, 100)].entries()) {
-    const next = [i + 1];
-    for (const [j, other] of [...to].entries()) {
-      const swapped = (row[j] ?? 0) + (letter === other ? 0 : 1);
-      next.push(Math.min(swapped, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row.at(-1) ?? 0;
 }
 
 /** A value that is not blank: an empty one means not set, as compose's `${VAR:-}` has it. */

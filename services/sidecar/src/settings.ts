@@ -4,8 +4,13 @@ import { userInfo } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { z } from "zod";
 import { toSecretForms } from "./secret-forms.ts";
+import { toShown } from "./setting-issues.ts";
+import { toItems } from "./setting-kinds.ts";
 import { type Complaint, collectGiven, type Sources, withoutServiceLinks } from "./setting-sources.ts";
 import { SETTINGS, SettingTable } from "./setting-table.ts";
+
+/** Of the wrong entries of a list. */
+const MOST_SHOWN = 10;
 
 export type Settings = Readonly<z.output<typeof SettingTable>> & {
   /** Real paths of the files that hold secrets: no sandbox may show them. */
@@ -28,7 +33,7 @@ export type SettingsSources = Partial<Sources> & {
   readonly review?: (settings: ReviewedSettings, complain: Complain) => void;
 };
 
-/** Everything that is wrong with the settings, at once. It names settings and rules, never a value. */
+/** Everything that is wrong with the settings, at once. It names settings, rules and entries of lists, never a secret. */
 export class SettingsError extends Error {
   override readonly name = "SettingsError";
   readonly complaints: readonly Complaint[];
@@ -56,9 +61,8 @@ export function readSettings(sources: SettingsSources = {}): Settings {
   const places = findPlaces({ ...sources, env, findDirectory });
   const raw: Readonly<Record<string, unknown>> = { ...fixedDefaults(), ...places, ...given.raw };
   const parsed = SettingTable.safeParse(raw);
-  for (const issue of parsed.error?.issues ?? []) {
-    const name = String(issue.path[0]);
-    if (raw[name] !== undefined) complain(name, issue.message);
+  for (const [name, messages] of toMessages(parsed.error?.issues ?? [], raw)) {
+    if (raw[name] !== undefined) for (const message of messages) complain(name, message);
     else if (!given.labels.has(name)) complain(name, "must be set: no place for it could be found");
   }
   const workspaceRoots = resolveRoots("workspaceRoots", raw, findDirectory, complain);
@@ -69,6 +73,30 @@ export function readSettings(sources: SettingsSources = {}): Settings {
   if (settings === undefined || complaints.length > 0) throw new SettingsError(complaints);
   const [secretFiles, keyFiles] = [toReal(given.secretFiles), toReal(given.keyFiles)];
   return { ...settings, workspaceRoots, referenceRoots, secretFiles, keyFiles };
+}
+
+/** By setting, each rule that is broken once, with the entries of a list that break it. */
+function toMessages(
+  issues: readonly z.core.$ZodIssue[],
+  raw: Readonly<Record<string, unknown>>,
+): Map<string, readonly string[]> {
+  const found = new Map<string, Map<string, string[]>>();
+  for (const { path, message } of issues) {
+    const [name, index] = [String(path[0]), path[1]];
+    const rules = found.get(name) ?? new Map<string, string[]>();
+    const value = raw[name];
+    const entry = typeof index === "number" && isList(value) ? toItems(value)[index] : undefined;
+    // What stands before an `@` may be a password.
+    const shown = entry === undefined || entry.includes("@") ? [] : [toShown(entry)];
+    found.set(name, rules.set(message, [...(rules.get(message) ?? []), ...shown]));
+  }
+  const toText = ([rule, entries]: [string, string[]]) =>
+    entries.length === 0 ? rule : `${rule}; not so: ${entries.slice(0, MOST_SHOWN).join(", ")}`;
+  return new Map([...found].map(([name, rules]) => [name, [...rules].map(toText)]));
+}
+
+function isList(value: unknown): value is string | string[] {
+  return typeof value === "string" || Array.isArray(value);
 }
 
 /** For logs and for `doctor`: a secret is "(set)" or "(not set)", with no part of it. */
@@ -209,8 +237,4 @@ function toRealPath(path: string): string {
   } catch {
     return resolve(path);
   }
-}
-
-function toShown(path: string): string {
-  return JSON.stringify(path).replace(/[^\x20-\x7e]/g, "?");
 }
