@@ -7,6 +7,11 @@ export type ListedPrice = ModelPrice & {
   readonly tiers?: readonly (ModelPrice & { readonly above: number })[] | undefined;
 };
 
+/** Without the noise that sums of fractions have. */
+export function toMoney(usd: number): number {
+  return Math.round(usd * 1e8) / 1e8;
+}
+
 /** Only the four figures, as a claim holds them. */
 export function toBasePrice({ input, output, cacheRead, cacheWrite }: ListedPrice): ModelPrice {
   return { input, output, cacheRead, cacheWrite };

@@ -5,6 +5,7 @@ import { Lease, type LeaseLimits, type LeaseParts } from "../broker/lease.ts";
 import type { Harness, HarnessStop, OpenHarness, PromptEnd, StartedHarness } from "../harnesses/harness.ts";
 import { openDeadline, unlessAborted, within } from "../kernel/deadline.ts";
 import { Fault, toFault } from "../kernel/fault.ts";
+import { toMoney } from "../model-price.ts";
 import { openSandbox } from "../sandboxes/open-sandbox.ts";
 import { toReferenceFiles } from "../sandboxes/references.ts";
 import type { PlaceKind, Sandbox, SandboxSpec } from "../sandboxes/sandbox.ts";
@@ -22,7 +23,7 @@ export type ConductorParts = {
   readonly broker: LeaseParts;
   readonly egress: RunEgress;
   readonly leaseLimits: LeaseLimits;
-  /** Names of the limits that were asked for higher than the operator allows. */
+  /** The limits that were asked for higher than the operator allows, each with what is in force. */
   readonly clamped: readonly string[];
   /** Most time from the start to the prompt. */
   readonly prepareMs: number;
@@ -126,7 +127,11 @@ async function settleLease(run: ActiveRun, lease: Lease): Promise<void> {
 
 function toUsage({ budget }: Lease, modelCalls: number): Usage {
   const { inputTokens, outputTokens, cacheReadTokens, costUsd, calls } = budget.used;
-  return { inputTokens, outputTokens, cacheReadTokens, costUsd, modelCalls: Math.max(calls, modelCalls) };
+  return {
+    ...{ inputTokens, outputTokens, cacheReadTokens },
+    costUsd: costUsd === null ? null : toMoney(costUsd),
+    modelCalls: Math.max(calls, modelCalls),
+  };
 }
 
 function isSameUsage(one: Usage, other: Usage): boolean {

@@ -306,7 +306,7 @@ export class RunRegistry implements RunStore {
         idleMs: limits.idleMs ?? ceiling.idleMs,
         steps: limits.steps ?? ceiling.steps,
       },
-      clamped,
+      clamped: clamped.map((name) => `${name} ${limits[name]}`),
       prepareMs,
       keepMs: KEEP_MS,
       results,

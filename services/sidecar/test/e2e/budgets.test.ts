@@ -233,7 +233,7 @@ describe("S3.11 S4.10 a request", () => {
         const one: Case = { name: "raised", api: DIALECTS[0], limit, place: "local", keepsCap: false };
         expect(findFaults(one, run)).toEqual([]);
         const notices = events.filter((event) => event.type === "notice" && event.topic === "limit");
-        const text = `Lowered to the operator's ceiling: ${limit}.`;
+        const text = `Lowered to the operator's ceiling: ${limit} ${LIMITS[limit]}.`;
         expect(notices).toMatchObject(limit in limits ? [{ text }] : []);
       }
     },

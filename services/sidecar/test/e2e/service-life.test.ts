@@ -261,7 +261,7 @@ describe("the life of the service", () => {
       const fields = { limits: { [name]: 1_000_000 } };
       const { run, events } = await runToEnd(capped, toScriptedRequest(model, { fields }));
       expect(run.failure?.code).toBe(code);
-      const text = `Lowered to the operator's ceiling: ${name}.`;
+      const text = `Lowered to the operator's ceiling: ${name} ${name === "steps" ? 2 : 1500}.`;
       expect(events).toContainEqual(expect.objectContaining({ type: "notice", topic: "limit", text }));
       if (name === "steps") expect(model.requests).toHaveLength(2);
     },

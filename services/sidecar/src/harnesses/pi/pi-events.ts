@@ -3,6 +3,7 @@ import type { EventBody } from "#contract/event";
 import { UsageReport } from "#contract/extension";
 import { USAGE_STATUS_KEY } from "#contract/extension-words";
 import type { Usage } from "#contract/run";
+import { toMoney } from "../../model-price.ts";
 import type { PiBlock, PiMessage, PiRecord } from "./pi-records.ts";
 
 const MAX_TEXT_CHARS = 65_536;
@@ -168,10 +169,6 @@ export function addUsage(a: Usage, b: Usage): Usage {
 }
 
 /** Without the noise of binary fractions: a millionth of a cent is exact enough. */
-function toMoney(usd: number): number {
-  return Math.round(usd * 1e8) / 1e8;
-}
-
 function toToolResult(record: Extract<PiRecord, { type: "tool_execution_end" }>): EventBody {
   return {
     type: "tool.result",
