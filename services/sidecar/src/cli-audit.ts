@@ -41,6 +41,7 @@ export function addAudit(program: Command): Command {
     .option("--docker-host <address>", "engine to ask (default: PILLION_DOCKER_HOST, DOCKER_HOST)")
     .option("--config-dir <dir>", "directory with proprietary.json, licences.json and audit-accepted.json")
     .allowExcessArguments(false)
+    .showHelpAfterError("Try: pillion audit-image --help")
     .addHelpText("after", AUDIT_EXAMPLES);
 }
 

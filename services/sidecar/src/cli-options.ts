@@ -73,7 +73,10 @@ Examples:
 function addServe(program: Command): Command {
   const serve = program.command("serve").description("Serve runs over HTTP until stopped.");
   for (const entry of [CONFIG_ENTRY, ...SETTINGS]) serve.addOption(toSettingOption(entry));
-  return serve.allowExcessArguments(false).addHelpText("after", SERVE_EXAMPLES);
+  return serve
+    .allowExcessArguments(false)
+    .showHelpAfterError("Try: pillion serve --help")
+    .addHelpText("after", SERVE_EXAMPLES);
 }
 
 const SERVE_EXAMPLES = `

@@ -97,15 +97,19 @@ export function addRun(program: Command): Command {
     .option("--output-dir <dir>", "copy changed files to this directory")
     .option("--config <file>", "JSON file of settings; the other settings come from PILLION_… variables")
     .allowExcessArguments(false)
+    .showHelpAfterError("Try: pillion run --help")
     .addHelpText("after", RUN_EXAMPLES);
 }
 
 const RUN_EXAMPLES = `
-Without a prompt the request is read as JSON from stdin, if stdin is not a terminal.
+Without a prompt the request is read as JSON from stdin, if stdin is not a terminal. It may hold
+everything that the HTTP interface takes (docs/api.md); flags go before it. What has no flag goes
+there: credentials, a model's own baseUrl, api and price, references, files with their contents.
 
 Exit codes:
-  0 succeeded, 1 failed, 2 bad usage, 124 timed out, 125 sandbox could not be set up,
-  126 harness not executable, 127 harness not found, 130 cancelled, 137 killed or out of memory
+  0 succeeded, 1 failed, or ended by a limit of calls, requests, tokens or cost, 2 bad usage,
+  124 timed out, 125 sandbox could not be set up, 126 harness not executable,
+  127 harness not found, 130 cancelled, 137 killed or out of memory
 
 Examples:
   pillion run --demo
@@ -115,6 +119,11 @@ Examples:
     "What is new at api.example.com?" --egress api.example.com --allow-program bash
   pillion run --role reader --workspace /srv/projects/shop "Where are orders validated?"
   echo '{"prompt": "Say hello", "model": "demo/tour"}' | pillion run --stream
+  pillion run - <<'JSON'
+  {"prompt": "Say hello", "model": {"name": "acme/large", "baseUrl": "https://models.acme.example/v1",
+   "api": "openai-completions"}, "credentials": [{"host": "models.acme.example",
+   "header": "authorization", "value": "Bearer 0123456789"}]}
+  JSON
 `;
 
 /** A request and options out of the flags, or what is wrong with them in words. */

@@ -12,7 +12,7 @@ import { EXIT, toExitCode, toFailureExitCode } from "./exit-code.ts";
 import { toRunRequest } from "./http/run-request.ts";
 import { unlessAborted } from "./kernel/deadline.ts";
 import { Fault, toFault, toProblem } from "./kernel/fault.ts";
-import { createLiveView, toSummary, wantsColours } from "./live-view.ts";
+import { createLiveView, toFailureText, toSummary, wantsColours } from "./live-view.ts";
 import { PROGRAM_DIR, readVersion } from "./product.ts";
 
 import { readSettings, type Settings, SettingsError, toPublicSettings, toSecrets } from "./settings.ts";
@@ -114,9 +114,8 @@ async function runIn(
     return toExitCode(run);
   } catch (error) {
     const fault = toRunFault(error);
-    process.stderr.write(`pillion: ${fault.message}\n`);
+    process.stderr.write(toFailureText(fault));
     if (options.json) process.stdout.write(`${JSON.stringify(toProblem(fault))}\n`);
-    for (const { path, message } of fault.errors ?? []) process.stderr.write(`  ${path}: ${message}\n`);
     return toFailureExitCode(fault.code);
   } finally {
     process.stdin.destroy(); // an open one would keep the process

@@ -1,6 +1,7 @@
 /** A run's events as a person at a terminal reads them; the model's text cannot control the terminal. */
 import type { RunEvent } from "#contract/event";
 import type { ChangedFiles, Run } from "#contract/run";
+import type { Fault } from "./kernel/fault.ts";
 import { stripUnsafe } from "./telemetry/unsafe-characters.ts";
 
 export type LiveViewOptions = { readonly colours: boolean };
@@ -11,6 +12,7 @@ type Paint = (colour: Colour, text: string) => string;
 
 const MAX_LINE_CHARS = 160;
 const MAX_FILES = 10;
+const MAX_HOSTS = 3;
 const CODES = { dim: 2, bold: 1, red: 31, green: 32, yellow: 33, cyan: 36 } as const;
 const SIGNS = { added: "+", modified: "~", deleted: "-" } as const;
 
@@ -75,6 +77,18 @@ export function toSummary(run: Run, changes: ChangedFiles | undefined, options: 
     paint("dim", `  ${run.id}`),
   ];
   return `${lines.join("\n")}\n`;
+}
+
+/** Why there was no run, or no end of one: each bad field once. */
+export function toFailureText({ message, errors = [] }: Fault): string {
+  const rest = errors.filter((error) => !message.includes(error.message));
+  const told = errors.find((error) => message.includes(error.message));
+  const where = told === undefined || message.includes(told.path) ? "" : ` (${told.path})`;
+  return [
+    `pillion: ${message}${where}`,
+    ...rest.map((error) => `  ${error.path}: ${error.message}`),
+    "",
+  ].join("\n");
 }
 
 function toLines(event: RunEvent, paint: Paint): string[] {
@@ -143,8 +157,12 @@ function toUsageSummary({ usage }: Run): string {
 }
 
 /** Calls of the run's own model are among them. */
-function toEgressSummary({ egress: { allowed, denied } }: Run): string[] {
-  return allowed + denied === 0 ? [] : [`  egress: ${allowed} allowed, ${denied} denied`];
+function toEgressSummary({ egress: { allowed, denied, hosts } }: Run): string[] {
+  if (allowed + denied === 0) return [];
+  const names = [...new Set(hosts.filter((one) => one.denied > 0).map(({ host }) => toOneLine(host, 80)))];
+  const more = names.length > MAX_HOSTS ? ` and ${names.length - MAX_HOSTS} more` : "";
+  const which = names.length === 0 ? "" : ` (${names.slice(0, MAX_HOSTS).join(", ")}${more})`;
+  return [`  egress: ${allowed} allowed, ${denied} denied${which}`];
 }
 
 function toIsolation(missing: readonly string[]): string {

@@ -2,7 +2,8 @@
 import { describe, expect, test } from "vitest";
 import type { EventBody, RunEvent } from "#contract/event";
 import { type ChangedFiles, NO_EGRESS, type Run } from "#contract/run";
-import { createLiveView, toSummary, wantsColours } from "../../src/live-view.ts";
+import { Fault } from "../../src/kernel/fault.ts";
+import { createLiveView, toFailureText, toSummary, wantsColours } from "../../src/live-view.ts";
 
 const RUN_ID = "run_00000000000000000000000000";
 const USAGE = { inputTokens: 1200, outputTokens: 34, cacheReadTokens: 5, costUsd: 0.0123, modelCalls: 2 };
@@ -286,6 +287,29 @@ describe("the summary", () => {
     expect(toSummary(run, undefined, { colours: false })).not.toContain("egress"); // the control
   });
 
+  test("S3.6 names the hosts that were denied, the first three, and what a run wrote cannot control the terminal", () => {
+    const names = [
+      "ok.example",
+      "paste.example",
+      "evil.\u001b[31mexample",
+      "c.example",
+      "d.example",
+      "e.example",
+    ];
+    const hosts = names.map((host, index) => ({
+      ...{ host, port: 443, bytesSent: 0, bytesReceived: 0 },
+      ...(index === 0 ? { allowed: 4, denied: 0 } : { allowed: 0, denied: index }),
+    }));
+    const told = (some: typeof hosts) =>
+      toSummary({ ...run, egress: { ...NO_EGRESS, allowed: 4, denied: 15, hosts: some } }, undefined, {
+        colours: false,
+      });
+    expect(told(hosts)).toContain(
+      "\n  egress: 4 allowed, 15 denied (paste.example, evil.example, c.example and 2 more)\n",
+    );
+    expect(told(hosts.slice(0, 2))).toContain("\n  egress: 4 allowed, 15 denied (paste.example)\n");
+  });
+
   test("tells why a run failed, and a cost that is not known", () => {
     const failure = {
       type: "urn:pillion:failure:deadline_exceeded",
@@ -326,4 +350,28 @@ test("colours are for terminals whose owner has not said no", () => {
   expect(wantsColours({}, false)).toBe(false);
   expect(wantsColours({ NO_COLOR: "1" }, true)).toBe(false);
   expect(wantsColours({ TERM: "dumb" }, true)).toBe(false);
+});
+
+describe("a failure at the command line", () => {
+  const fail = (message: string, errors?: { path: string; message: string }[]): string =>
+    toFailureText(new Fault("invalid_request", message, errors === undefined ? {} : { errors }));
+
+  test("is told once, with the field that its message does not name", () => {
+    expect(fail("There is no such run.")).toBe("pillion: There is no such run.\n");
+    const message = "this service has no default";
+    expect(fail(`/model: ${message}.`, [{ path: "/model", message }])).toBe(`pillion: /model: ${message}.\n`);
+    expect(fail(`The request is not valid: ${message}.`, [{ path: "/model", message }])).toBe(
+      `pillion: The request is not valid: ${message}. (/model)\n`,
+    );
+  });
+
+  test("has every other bad field below it", () => {
+    const errors = [
+      { path: "/promt", message: "is not a field" },
+      { path: "/steps", message: "is too much" },
+    ];
+    expect(fail("/promt: is not a field (and 1 more).", errors)).toBe(
+      "pillion: /promt: is not a field (and 1 more).\n  /steps: is too much\n",
+    );
+  });
 });
