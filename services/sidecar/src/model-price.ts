@@ -7,9 +7,9 @@ export type ListedPrice = ModelPrice & {
   readonly tiers?: readonly (ModelPrice & { readonly above: number })[] | undefined;
 };
 
-/** Without the noise that sums of fractions have. */
+/** Without the noise that sums of fractions have; a millionth of a millionth counts. */
 export function toMoney(usd: number): number {
-  return Math.round(usd * 1e8) / 1e8;
+  return Math.round(usd * 1e12) / 1e12;
 }
 
 /** Only the four figures, as a claim holds them. */
