@@ -65,7 +65,10 @@ export const EgressBody = {
   scheme: z.enum(["http", "https"]).nullable(),
   host: z.string().nullable().describe("Null where none could be read."),
   port: z.int().nullable(),
-  address: z.string().nullable().describe("The address that was dialled; null where none was."),
+  address: z
+    .string()
+    .nullable()
+    .describe("The address that was dialled, or that was refused; null where there was none."),
   serverName: z.string().nullable().describe("Of a tunnel: the server name that its TLS asked for."),
   method: z.string().nullable(),
   path: z.string().nullable().describe("Without the query; null for a tunnel."),

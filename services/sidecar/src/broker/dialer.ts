@@ -47,12 +47,16 @@ export type DialOptions = {
   readonly signal: AbortSignal;
   /** The operator configured this very origin as a model's provider: private addresses pass as if it was listed. */
   readonly privateAllowed?: boolean;
+  /** The host is that of the run's model. */
+  readonly isModel?: boolean;
 };
 
 const CONNECT_MS = 10_000;
 /** A lookup holds one of the four threads that all work on files shares. */
 const MAX_LOOKUPS = 2;
-/** A run may ask for many slow names: they wait for each other, and others' wait for one of them at most. */
+/** Beside those: a run that names hosts whose name servers never answer must not keep others from their models. */
+const MAX_MODEL_LOOKUPS = 1;
+/** A run may ask for many slow names: they wait for each other. */
 const MAX_LOOKUPS_PER_RUN = 1;
 /** A name may have hundreds of addresses; no run shall knock at them all with one request. */
 const MAX_TRIES = 4;
@@ -64,6 +68,7 @@ export class Dialer {
   readonly #resolve: (host: string) => Promise<readonly string[]>;
   readonly #readOwnAddresses: () => readonly string[];
   readonly #limit = pLimit(MAX_LOOKUPS);
+  readonly #modelLimit = pLimit(MAX_MODEL_LOOKUPS);
   /** By the signal that says that the run is over. */
   readonly #runLimits = new WeakMap<AbortSignal, LimitFunction>();
 
@@ -81,7 +86,7 @@ export class Dialer {
     const timer = setTimeout(() => timeUp.abort(toLate(destination)), this.#connectMs);
     const signal = AbortSignal.any([options.signal, timeUp.signal]);
     try {
-      const found = await this.#findAddresses(destination.host, signal, this.#toRunLimit(options.signal));
+      const found = await this.#findAddresses(destination.host, signal, options);
       const addresses = this.#check(destination, found, options.privateAllowed ?? false);
       return await connectToOne(destination, addresses, endsAt, signal);
     } finally {
@@ -93,12 +98,14 @@ export class Dialer {
   async #findAddresses(
     host: string,
     signal: AbortSignal,
-    runLimit: LimitFunction,
+    { signal: run, isModel = false }: DialOptions,
   ): Promise<readonly string[]> {
     signal.throwIfAborted();
     if (isIP(host) !== 0) return [host];
     const look = async () => (signal.aborted ? [] : await this.#resolve(host));
-    const found = runLimit(() => (signal.aborted ? [] : this.#limit(look)));
+    const found = isModel
+      ? this.#modelLimit(look)
+      : this.#toRunLimit(run)(() => (signal.aborted ? [] : this.#limit(look)));
     const addresses = await unlessAborted(
       found.catch(() => []),
       signal,

@@ -18,8 +18,6 @@ import type { Lease } from "./lease.ts";
 import { type Refusal, refuse } from "./refusal.ts";
 import { SecretScrubber } from "./secret-scrubber.ts";
 
-/** Most time without a byte in either direction; a model may think for long, and the run has limits of its own. */
-const IDLE_MS = 600_000;
 /** That wait for a response to close: five of ours at most, and seven of Node's own pipeline. It warns beyond ten. */
 const MAX_LISTENERS = 16;
 
@@ -62,6 +60,7 @@ export async function forward(
   else attempt({ lease, entry, outgoing, response, watch, end });
   const { failure, error } = await promise;
   entry.cause = toCause(error);
+  if (error instanceof DialError) entry.address ??= error.address;
   watch.onOver?.(failure);
   if (failure === "address_not_allowed") await entry.deny(failure);
   else await entry.end(failure);
@@ -90,7 +89,8 @@ function attempt(exchange: Exchange): void {
     if (!isAnswered && isStale(request, error, outgoing)) return attempt(exchange);
     end(lease.ended.aborted ? "cut" : toFailure(error), error);
   });
-  request.setTimeout(IDLE_MS, () => request.destroy(new DialError("timed_out", "silent for too long")));
+  const onSilence = (): void => void request.destroy(new DialError("timed_out", "silent for too long"));
+  request.setTimeout(lease.times.requestIdleMs, onSilence);
   request.once("socket", (socket) => {
     entry.address = lease.agents.readAddress(socket);
   });
@@ -121,7 +121,7 @@ function open(
   const name = host.includes(":") ? `[${host}]` : host;
   const isUsual = port === (scheme === "https" ? 443 : 80);
   return send({
-    ...lease.agents.toOptions({ destination, privateAllowed }),
+    ...lease.agents.toOptions({ destination, privateAllowed, isModel: lease.isModelHost(destination) }),
     method,
     path: target,
     headers: { ...headers, host: isUsual ? name : `${name}:${port}`, ...toFraming(method, headers, body) },

@@ -47,8 +47,20 @@ export type LeaseLimits = {
   readonly costUsd?: number | undefined;
 };
 
+/** How long a run's connections may be silent. */
+export type LeaseTimes = {
+  /** Without a byte in either direction; a model may think for long, and the run has limits of its own. */
+  readonly requestIdleMs: number;
+  readonly tunnelIdleMs: number;
+  /** For the first message of a tunnel's client. */
+  readonly helloMs: number;
+};
+
+const TIMES: LeaseTimes = { requestIdleMs: 600_000, tunnelIdleMs: 300_000, helloMs: 10_000 };
+
 /** What a lease needs of the service that grants it. */
 export type LeaseParts = {
+  readonly times?: LeaseTimes;
   readonly dialer: Dialer;
   /** Whether the operator means plain HTTP for this host and port. */
   isPlain(host: string, port: number): boolean;
@@ -65,6 +77,7 @@ export class Lease {
   readonly credentials: readonly HeldCredential[];
   readonly agents: OutwardAgents;
   readonly dialer: Dialer;
+  readonly times: LeaseTimes;
   /** Aborts when the lease ends. */
   readonly ended: AbortSignal;
   /** The forms in which a secret of this lease could come back. */
@@ -89,6 +102,7 @@ export class Lease {
     this.ended = this.#end.signal;
     setMaxListeners(0, this.ended); // every connection and request waits for it
     this.dialer = parts.dialer;
+    this.times = parts.times ?? TIMES;
     this.audit = new EgressAudit(request.tell);
     const { tokens, costUsd } = request.limits;
     const limits = {

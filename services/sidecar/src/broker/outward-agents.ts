@@ -14,7 +14,11 @@ const MAX_FREE_PER_HOST = 8;
 /** Kept open for all hosts together: Node counts by host, and a run may name many below one suffix. */
 const MAX_FREE_SOCKETS = 16;
 
-export type Outward = { readonly destination: Destination; readonly privateAllowed: boolean };
+export type Outward = {
+  readonly destination: Destination;
+  readonly privateAllowed: boolean;
+  readonly isModel: boolean;
+};
 
 /** Node's agent asks for connections by options; this is what ours are asked with. */
 type DialOptions = ClientRequestArgs & { readonly outward?: Outward };
@@ -72,8 +76,8 @@ class CheckedAgent extends HttpAgent {
 
   async #open({ outward }: DialOptions): Promise<Socket> {
     if (outward === undefined) throw new DialError("unreachable", "nothing to dial");
-    const { destination, privateAllowed } = outward;
-    const { socket, address } = await this.#dialer.dial(destination, { signal: this.#ended, privateAllowed });
+    const { destination, ...rest } = outward;
+    const { socket, address } = await this.#dialer.dial(destination, { signal: this.#ended, ...rest });
     socket.setNoDelay(true);
     const ready =
       destination.scheme === "https" ? await secure(socket, destination.host, this.#ended) : socket;

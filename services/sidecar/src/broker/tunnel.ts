@@ -13,11 +13,6 @@ import { type Refusal, toRefusalBody } from "./refusal.ts";
 import { type ServerName, ServerNameReader } from "./server-name.ts";
 import { isBound } from "./vault.ts";
 
-/** For the client's first message. */
-const HELLO_MS = 10_000;
-/** Most time without a byte in either direction. */
-const IDLE_MS = 300_000;
-
 /** Answers a CONNECT that came through the lease's door. Never throws. `head`: what came with it. */
 export async function openTunnel(
   lease: Lease,
@@ -58,6 +53,7 @@ async function tellUnreached(
   const dial = error instanceof DialError ? error : new DialError("unreachable", "");
   const { hint, why: cause } = dial;
   const code = lease.ended.aborted ? "cut" : dial.code;
+  entry.address ??= dial.address;
   if (code === "address_not_allowed") {
     const message = `${host} leads to an address that runs may not reach.`;
     return denyTunnel(lease, entry, { reason: code, status: 403, message, hint }, client);
@@ -108,7 +104,7 @@ type Ends = {
 
 async function carry(lease: Lease, entry: EgressEntry, { client, server, head, host }: Ends): Promise<void> {
   client.write("HTTP/1.1 200 Connection established\r\n\r\n");
-  const { hello, found } = await readHello(client, head);
+  const { hello, found } = await readHello(client, head, lease.times.helloMs);
   entry.serverName = found.kind === "named" ? found.name : null;
   if (client.destroyed) return void (await entry.end("cut"));
   if (found.kind !== "named" || found.name !== host) {
@@ -126,7 +122,11 @@ async function carry(lease: Lease, entry: EgressEntry, { client, server, head, h
 }
 
 /** Everything up to and with the client's first message; the rest stays in the stream. */
-async function readHello(client: Duplex, head: Buffer): Promise<{ hello: Buffer; found: ServerName }> {
+async function readHello(
+  client: Duplex,
+  head: Buffer,
+  helloMs: number,
+): Promise<{ hello: Buffer; found: ServerName }> {
   const reader = new ServerNameReader();
   const chunks: Buffer[] = [];
   const take = (bytes: Buffer): void => {
@@ -134,7 +134,7 @@ async function readHello(client: Duplex, head: Buffer): Promise<{ hello: Buffer;
     reader.write(bytes);
   };
   const close = (): void => reader.close("gone");
-  const late = setTimeout(() => reader.close("late"), HELLO_MS);
+  const late = setTimeout(() => reader.close("late"), helloMs);
   client.on("data", take).once("close", close).once("end", close);
   if (head.length > 0) take(head);
   if (client.destroyed) close();
@@ -158,7 +158,7 @@ async function join(
   let idle: NodeJS.Timeout | undefined;
   const touch = (): void => {
     clearTimeout(idle);
-    idle = setTimeout(() => resolve("timed_out"), IDLE_MS).unref();
+    idle = setTimeout(() => resolve("timed_out"), lease.times.tunnelIdleMs).unref();
   };
   const count = (name: "bytesSent" | "bytesReceived"): Transform =>
     new Transform({

@@ -4,14 +4,15 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { gzipSync } from "node:zlib";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import type { LeaseRequest } from "../../src/broker/lease.ts";
-import { openDoor, openLease, type ToldLease, toPort } from "../fakes/told-lease.ts";
+import { type LeaseWishes, openDoor, openLease, type ToldLease, toPort } from "../fakes/told-lease.ts";
 
-type Model = ToldLease & { call(): Promise<Response> };
+type Model = ToldLease & { call(fields?: object, signal?: AbortSignal): Promise<Response> };
 
 /** A provider on loopback that answers so, and the door of a run that has a key for it. */
 async function openModel(
   api: LeaseRequest["api"],
   answer: (request: IncomingMessage, response: ServerResponse) => void,
+  wishes: LeaseWishes = {},
 ): Promise<Model> {
   const provider = createServer(answer).listen(0, "127.0.0.1");
   await once(provider, "listening");
@@ -27,11 +28,12 @@ async function openModel(
       header: { name: "authorization", value: "Bearer sk-canary-0123456789", credential: "test" },
       privateAllowed: true,
     },
+    ...wishes,
   });
   const door = `http://127.0.0.1:${await openDoor(told.lease)}/model${PATHS[api]}`;
   const headers = { authorization: `Bearer ${told.lease.placeholder}` };
-  const call = () =>
-    fetch(door, { method: "POST", headers, body: JSON.stringify({ model: "m", stream: true }) });
+  const call = (fields: object = { stream: true }, signal: AbortSignal | null = null) =>
+    fetch(door, { method: "POST", headers, body: JSON.stringify({ model: "m", ...fields }), signal });
   return { ...told, call };
 }
 
@@ -52,6 +54,29 @@ test("S3.4 an answer that is decoded, measured and cleaned of the key makes Node
   expect(await (await call()).text()).toBe("data: [DONE]\n\n");
   process.emitWarning("the control: it would be heard");
   await expect.poll(() => warnings).toEqual(["Warning: the control: it would be heard"]);
+});
+
+test.each([
+  ["all that it asked for, where the answer is made whole before it is sent", false, 4_000],
+  ["nothing but its input, where the answer streams", true, 0],
+])("S3.11 a caller that leaves before the answer has used %s", async (_what, stream, outputTokens) => {
+  const reached: IncomingMessage[] = [];
+  const limits = { requests: 10, bytes: 1024 ** 2, tokens: 100_000 };
+  const { call, lease, events } = await openModel(
+    "openai-completions",
+    (request) => void reached.push(request),
+    {
+      limits,
+    },
+  );
+  const leave = new AbortController();
+  const left = call({ stream, max_tokens: 4_000 }, leave.signal).catch(({ name }: Error) => name);
+  await expect.poll(() => reached.length).toBe(1);
+  leave.abort();
+  expect(await left).toBe("AbortError");
+  await expect.poll(() => events).toMatchObject([{ failure: "cut" }]);
+  expect(lease.budget.used).toMatchObject({ outputTokens, calls: 1 });
+  expect(lease.budget.used.inputTokens).toBeGreaterThan(0);
 });
 
 const event = (data: object): string => `data: ${JSON.stringify(data)}\n\n`;

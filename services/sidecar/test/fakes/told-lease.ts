@@ -5,16 +5,19 @@ import { onTestFinished } from "vitest";
 import { Dialer, type DialerOptions } from "../../src/broker/dialer.ts";
 import type { EgressEvent } from "../../src/broker/egress-audit.ts";
 import { toEgressRule } from "../../src/broker/egress-policy.ts";
-import { Lease, type LeaseRequest } from "../../src/broker/lease.ts";
+import { Lease, type LeaseRequest, type LeaseTimes } from "../../src/broker/lease.ts";
 import { openSandboxDoor } from "../../src/http/sandbox-door.ts";
 import type { Fault } from "../../src/kernel/fault.ts";
 
-export type LeaseWishes = Partial<LeaseRequest> & { readonly dialer?: Partial<DialerOptions> };
+export type LeaseWishes = Partial<LeaseRequest> & {
+  readonly dialer?: Partial<DialerOptions>;
+  readonly times?: LeaseTimes;
+};
 
 export type ToldLease = { readonly lease: Lease; readonly events: EgressEvent[]; readonly faults: Fault[] };
 
 /** Ends with the test. `patterns` become its rules. */
-export function openLease({ dialer, patterns = [], ...wishes }: LeaseWishes = {}): ToldLease {
+export function openLease({ dialer, times, patterns = [], ...wishes }: LeaseWishes = {}): ToldLease {
   const [events, faults]: [EgressEvent[], Fault[]] = [[], []];
   const privateTargets = dialer?.privateTargets ?? [];
   const lease = new Lease(
@@ -36,6 +39,7 @@ export function openLease({ dialer, patterns = [], ...wishes }: LeaseWishes = {}
     },
     {
       dialer: new Dialer({ privateTargets, ...dialer }),
+      ...(times === undefined ? {} : { times }),
       isPlain: (host, port) =>
         privateTargets.some(
           (target) => target.scheme === "http" && target.host === host && target.port === port,

@@ -45,7 +45,8 @@ export function judgeCall(bytes: Buffer, model: string): JudgedCall {
   if (!hasOnlyOwnTools(call.tools)) return { refused: "Tools that the provider runs are not allowed." };
   if (namesAddress(call.messages) || namesAddress(call.input)) {
     return {
-      refused: "Content that the provider would fetch from an address is not allowed; send its bytes.",
+      refused:
+        "Content that the provider would fetch from an address, or take from what its account keeps, is not allowed; send its bytes.",
     };
   }
   return { call };
@@ -74,16 +75,25 @@ function isJudged(name: string): boolean {
  * `image_url` is OpenAI's, `video_url` and `audio_url` are vLLM's; Anthropic's is in a part's `source`, which may hold parts.
  */
 function namesAddress(parts: unknown): boolean {
-  return (Array.isArray(parts) ? parts : [parts]).some((part) => isRecord(part) && isFetched(part));
+  return (Array.isArray(parts) ? parts : [parts]).some(
+    (part) => isRecord(part) && (isReference(part) || isFetched(part)),
+  );
 }
 
 function isFetched(part: Record<string, unknown>): boolean {
   return Object.entries(part).some(([written, value]) => {
     const name = written.toLowerCase();
     if (name.endsWith("_url")) return isAddress(isRecord(value) ? value.url : value);
+    if (name === "file_id") return true;
     if (name === "source" && isRecord(value) && isAddress(value.url)) return true;
-    return ["content", "output", "source"].includes(name) && namesAddress(value);
+    return ["content", "output", "source", "file"].includes(name) && namesAddress(value);
   });
+}
+
+/** An item of OpenAI responses by its number, which the account may have from another run. The kind may be left out. */
+function isReference({ type, role, id }: Record<string, unknown>): boolean {
+  const isUnnamed = (type === undefined || type === null) && role === undefined;
+  return type === "item_reference" || (isUnnamed && typeof id === "string");
 }
 
 function isAddress(value: unknown): boolean {

@@ -142,7 +142,12 @@ class CallMeter {
   settle(wasTaken = false): void {
     if (this.#isSettled) return;
     this.#isSettled = true;
-    const { doubted } = this.#admission.settle(this.#reader.end(), this.#reader.estimate, wasTaken);
+    const reported = this.#reader.end();
+    const { estimate } = this.#reader;
+    const { call, cap } = this.#admission;
+    // An answer that does not stream is made whole before its first byte is sent, and billed whoever has left by then.
+    const isUnseen = wasTaken && reported === null && estimate === 0 && call.stream !== true;
+    const { doubted } = this.#admission.settle(reported, isUnseen ? (cap ?? 0) : estimate, wasTaken);
     this.#lease.noteCall(doubted);
   }
 }

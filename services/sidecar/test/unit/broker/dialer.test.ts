@@ -239,4 +239,23 @@ describe("waiting", () => {
     await Promise.all(dialled);
     expect(asked).toEqual(["a", "model"]);
   });
+
+  test("a run's model is looked up though names of other runs, and its own, never get an answer", async () => {
+    const asked: string[] = [];
+    const { dialer } = openDialer([], {
+      resolve: (host) => {
+        asked.push(host);
+        return new Promise(() => {});
+      },
+    });
+    const ends = [new AbortController(), new AbortController(), new AbortController()];
+    const dial = (host: string, index: number, isModel = false) =>
+      dialer.dial(goTo(80, host), { signal: ends[index]!.signal, isModel }).catch(() => undefined);
+    const dialled = [dial("a", 0), dial("b", 1), dial("c", 2)];
+    await vi.waitFor(() => expect(asked).toEqual(["a", "b"])); // the control: the third waits
+    dialled.push(dial("model", 0, true));
+    await vi.waitFor(() => expect(asked).toEqual(["a", "b", "model"]));
+    for (const end of ends) end.abort();
+    await Promise.all(dialled);
+  });
 });

@@ -137,6 +137,20 @@ describe("a call that is refused", () => {
         ],
       },
     ],
+    [
+      "a file that the account keeps, responses",
+      { input: user([{ type: "input_file", file_id: "file-1" }]) },
+    ],
+    [
+      "a file that the account keeps, chat completions",
+      { messages: user([{ type: "file", file: { file_id: "file-1" } }]) },
+    ],
+    [
+      "a file that the account keeps, Anthropic",
+      { messages: user([{ type: "document", source: { type: "file", file_id: "file-1" } }]) },
+    ],
+    ["an item that the account keeps", { input: [{ type: "item_reference", id: "msg_1" }] }],
+    ["an item that the account keeps, without its kind", { input: [{ id: "msg_1" }] }],
     ["a film to fetch", { messages: user([{ type: "video_url", video_url: { url: "http://a.internal" } }]) }],
     [
       "a sound to fetch",

@@ -52,7 +52,7 @@ describe("S3.4 an address that may not be reached is refused with what the opera
     ["IPv4 inside IPv6", "64:ff9b::a01:203", [], null],
   ];
   test.each(cases)("%s", async (_what, address, privateTargets, hint) => {
-    const { lease } = openLease({
+    const { lease, events } = openLease({
       patterns: ["a.example:8443"],
       dialer: { privateTargets, resolve: async () => [address] },
     });
@@ -64,6 +64,7 @@ describe("S3.4 an address that may not be reached is refused with what the opera
         code: "address_not_allowed",
         hint: hint === null ? null : expect.stringContaining(hint),
       });
+      expect(events.at(-1)).toMatchObject({ allowed: false, address });
     }
   });
 });
