@@ -23,7 +23,12 @@ import { createRedactor, type Redactor } from "./telemetry/redaction.ts";
 
 const CLOSE_MS = 1_000;
 
-type Base = { readonly settings: Settings; readonly log: Log; readonly redactor: Redactor };
+type Base = {
+  readonly settings: Settings;
+  readonly log: Log;
+  readonly redactor: Redactor;
+  reread(): Settings;
+};
 
 /** Serves until SIGTERM or SIGINT; a second signal ends at once. */
 export async function serve(flags: Readonly<Record<string, string | undefined>>): Promise<void> {
@@ -185,9 +190,10 @@ async function copyOut(sidecar: Sidecar, runId: string, path: string, directory:
 
 function readBase(sources: Parameters<typeof readSettings>[0]): Base | undefined {
   try {
-    const settings = readSettings({ programDir: PROGRAM_DIR, ...sources });
+    const reread = (): Settings => readSettings({ programDir: PROGRAM_DIR, ...sources });
+    const settings = reread();
     const redactor = createRedactor(toSecrets(settings));
-    return { settings, redactor, log: createLog({ level: settings.logLevel, redactor }) };
+    return { settings, redactor, reread, log: createLog({ level: settings.logLevel, redactor }) };
   } catch (error) {
     if (!(error instanceof SettingsError)) throw error;
     process.stderr.write(`${error.message}\n`);

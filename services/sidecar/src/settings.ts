@@ -71,8 +71,8 @@ export function readSettings(sources: SettingsSources = {}): Settings {
   sources.review?.(toReviewed(raw), complain);
   const settings = parsed.success ? withDemoModel(parsed.data) : undefined;
   if (settings === undefined || complaints.length > 0) throw new SettingsError(complaints);
-  const [secretFiles, keyFiles] = [toReal(given.secretFiles), toReal(given.keyFiles)];
-  return { ...settings, workspaceRoots, referenceRoots, secretFiles, keyFiles };
+  const { keyFiles } = given;
+  return { ...settings, workspaceRoots, referenceRoots, secretFiles: toReal(given.secretFiles), keyFiles };
 }
 
 /** By setting, each rule that is broken once, with the entries of a list that break it. */

@@ -11,6 +11,7 @@ import { Dialer } from "./broker/dialer.ts";
 import { readEgressList } from "./broker/egress-list.ts";
 import { toPrivateTarget } from "./broker/private-target.ts";
 import { PiHarness } from "./harnesses/pi/pi-harness.ts";
+import { HeldKeys } from "./held-keys.ts";
 import { createCallerApp } from "./http/caller-app.ts";
 import { openSandboxDoor } from "./http/sandbox-door.ts";
 import { type Listening, listen } from "./http/server.ts";
@@ -42,6 +43,8 @@ export type SidecarOptions = {
   readonly settings: Settings;
   readonly log: Log;
   readonly redactor: Redactor;
+  /** The settings anew, from the same sources: for keys in files that have changed. */
+  reread(): Settings;
   /** Called when the journal can no longer be used; the service should end. */
   readonly onFatal: (fault: Fault) => void;
 };
@@ -81,17 +84,29 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
   const privateTargets = settings.privateTargets.map(toPrivateTarget);
   const isPlain = (host: string, port: number): boolean =>
     privateTargets.some((target) => target.scheme === "http" && target.host === host && target.port === port);
+  const onFailure = (error: unknown): void =>
+    log.error(
+      { err: error },
+      "the files with keys have changed and cannot be used; the earlier keys are kept",
+    );
+  const keys = new HeldKeys({ settings, redactor, reread: options.reread, onFailure });
   const runs = new RunRegistry({
     journal,
     results,
     places,
     harnesses: new Map([[pi.id, pi]]),
-    profiles: toProfileContext(settings, providers),
+    profiles: toProfileContext(settings, providers, keys),
     concurrency: settings.concurrency,
     queue: settings.queue,
     ceiling: toCeiling(settings),
     egressBytes: settings.egressBytes,
-    egress: { egress, credentials: settings.credentials ?? [], isPlain },
+    egress: {
+      egress,
+      isPlain,
+      get credentials() {
+        return keys.credentials;
+      },
+    },
     broker: { dialer: new Dialer({ privateTargets }), isPlain },
     prepareMs: settings.prepareMs,
     pids: settings.pids,
@@ -138,7 +153,8 @@ export async function openSidecar(options: SidecarOptions): Promise<Sidecar> {
           runs,
           log,
           harnesses: async () => [await pi.describe()],
-          capabilities: async () => toCapabilities(settings, places, providers, egress.map(toText), version),
+          capabilities: async () =>
+            toCapabilities(settings, places, { providers, keys }, egress.map(toText), version),
           settings: {
             ...(settings.token === undefined ? {} : { token: settings.token }),
             allowAnonymous: settings.allowAnonymous,
@@ -209,12 +225,7 @@ async function openResults(directory: string): Promise<ResultStore> {
   return results;
 }
 
-function toProfileContext(settings: Settings, providers: ProviderList) {
-  const keys = {
-    openai: settings.openaiApiKey,
-    anthropic: settings.anthropicApiKey,
-    openrouter: settings.openrouterApiKey,
-  };
+function toProfileContext(settings: Settings, providers: ProviderList, keys: HeldKeys) {
   return {
     defaults: readAgentDefaults(settings.configDir),
     providers,
@@ -226,10 +237,12 @@ function toProfileContext(settings: Settings, providers: ProviderList) {
     allowedPrograms: settings.allowedPrograms,
     // The range behind an origin is the dialler's business.
     privateTargets: settings.privateTargets.map((target) => target.replace(/=.*$/, "")),
-    credentials: settings.credentials ?? [],
-    providerKeys: Object.fromEntries(
-      Object.entries(keys).flatMap(([id, key]) => (key === undefined ? [] : [[id, key]])),
-    ),
+    get credentials() {
+      return keys.credentials;
+    },
+    get providerKeys() {
+      return keys.providerKeys;
+    },
   };
 }
 
@@ -252,16 +265,12 @@ function guardSecrets(
 function toCapabilities(
   settings: Settings,
   places: PlaceList,
-  providers: ProviderList,
+  { providers, keys }: { readonly providers: ProviderList; readonly keys: HeldKeys },
   egress: readonly string[],
   version: string,
 ): Capabilities {
-  const keys: Record<string, string | undefined> = {
-    openai: settings.openaiApiKey,
-    anthropic: settings.anthropicApiKey,
-    openrouter: settings.openrouterApiKey,
-  };
-  const hosts = new Set((settings.credentials ?? []).map(({ host }) => host));
+  const { credentials, providerKeys } = keys;
+  const hosts = new Set(credentials.map(({ host }) => host));
   return {
     version,
     sandboxes: places.probes.map(({ kind, available, isolated, detail, missing }) => ({
@@ -289,7 +298,7 @@ function toCapabilities(
       requestBytes: settings.requestBytes,
     },
     egress: [...egress],
-    credentials: (settings.credentials ?? []).flatMap(({ name, host, header, pathPrefix, methods }) =>
+    credentials: credentials.flatMap(({ name, host, header, pathPrefix, methods }) =>
       name === undefined
         ? []
         : [{ name, host, header, pathPrefix: pathPrefix ?? null, methods: methods ?? null }],
@@ -297,7 +306,7 @@ function toCapabilities(
     providers: Object.entries(providers).map(([id, { api, baseUrl }]) => ({
       id,
       api,
-      keyConfigured: keys[id] !== undefined || hosts.has(new URL(baseUrl).host),
+      keyConfigured: providerKeys[id] !== undefined || hosts.has(new URL(baseUrl).host),
     })),
     defaultModel: settings.model ?? null,
     demoModel: settings.demoModel,

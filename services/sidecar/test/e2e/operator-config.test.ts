@@ -1,5 +1,5 @@
 /** What an operator sets with files and settings of their own, over the built service: agent, provider, key, demo model. */
-import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -132,6 +132,21 @@ describe("an operator with a configuration and a key file", () => {
     ]);
     expect(kept).toContain(run.id);
     expect(JSON.stringify(shown)).not.toContain(KEY);
+  });
+
+  test("S3.6 has the next run begin with the key that the file holds by then", async () => {
+    const file = join(directory, "key");
+    await writeFile(`${file}.new`, `${KEY}-refreshed\n`);
+    await rename(`${file}.new`, file);
+    model.reset({ script: [{ text: "Done." }] });
+    await runToEnd(own, { prompt: "Go.", model: "openai/scripted" });
+    expect(model.requests.map(({ headers }) => headers.authorization)).toEqual([`Bearer ${KEY}-refreshed`]);
+    await writeFile(file, "");
+    const { run } = await runToEnd(own, { prompt: "Go.", model: "openai/scripted" });
+    expect(run.outcome).toBe("succeeded");
+    expect(own.logs()).toContain("the earlier keys are kept");
+    expect(own.logs()).not.toContain(KEY);
+    await writeFile(file, `${KEY}\n`);
   });
 
   test("keeps the key from an endpoint that a request chose, although the provider has the name", async () => {

@@ -22,7 +22,7 @@ const FAMILIES: Readonly<Record<string, number>> = {
 /** Files that lie beside the folders. */
 const TOP: readonly (readonly [RegExp, number])[] = [
   [/^settings?(-(files|issues|kinds|sources|table))?\.ts$/, 1],
-  [/^(sidecar|settings-review)\.ts$/, 8],
+  [/^(sidecar|settings-review|held-keys)\.ts$/, 8],
   [/^(main|cli|cli-[a-z-]+|live-view|exit-code)\.ts$/, 9],
   [/^(product|instance|secret-forms|model-endpoint|model-price)\.ts$/, 1],
 ];
