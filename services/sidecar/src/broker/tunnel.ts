@@ -1,6 +1,6 @@
 /** A tunnel to an allowed host: TLS whose server name is the one that was asked for, and of which nothing else is seen. */
 import type { IncomingMessage } from "node:http";
-import { type Duplex, pipeline, Transform } from "node:stream";
+import { type Duplex, Transform } from "node:stream";
 import type { EgressFailure } from "#contract/egress";
 import { type Destination, toDestination } from "./destination.ts";
 import { DialError } from "./dialer.ts";
@@ -12,6 +12,9 @@ import type { Lease } from "./lease.ts";
 import { type Refusal, toRefusalBody } from "./refusal.ts";
 import { type ServerName, ServerNameReader } from "./server-name.ts";
 import { isBound } from "./vault.ts";
+
+/** For a client to close, after it was given the server's last byte. */
+const LINGER_MS = 10_000;
 
 /** Answers a CONNECT that came through the lease's door. Never throws. `head`: what came with it. */
 export async function openTunnel(
@@ -170,13 +173,12 @@ async function join(
       },
     });
   touch();
-  const halves = [
-    [client, count("bytesSent"), server],
-    [server, count("bytesReceived"), client],
-  ].map(
-    (half) => new Promise<void>((done) => pipeline(half, () => done())), // how a tunnel ends is its ends' business
-  );
-  void Promise.all(halves).then(() => resolve(lease.ended.aborted ? "cut" : null));
+  client.pipe(count("bytesSent")).pipe(server);
+  server.pipe(count("bytesReceived")).pipe(client);
+  client.once("close", () => resolve(lease.ended.aborted ? "cut" : null));
+  // What the server has said to its end is still on its way to a slow client, which then closes by itself.
+  server.once("close", () => server.readableEnded || client.destroy());
+  client.once("finish", () => setTimeout(() => client.destroy(), LINGER_MS).unref());
   const cut = (): void => resolve("cut");
   lease.ended.addEventListener("abort", cut, { once: true });
   const failure = await promise;

@@ -1,10 +1,13 @@
 /** What a tunnel of the door is for, and what it is not; told and counted as the other cases are. */
 import { once } from "node:events";
 import type { Socket } from "node:net";
+import { Duplex, duplexPair } from "node:stream";
+import { buffer } from "node:stream/consumers";
 import { connect as connectTls } from "node:tls";
 import { describe, expect, test, vi } from "vitest";
 import { EgressRefusal } from "#contract/egress";
-import { openSinkDoor, openSocket, type Sink, type Sinks } from "../fakes/door-sinks.ts";
+import { openSandboxDoor } from "../../src/http/sandbox-door.ts";
+import { openSinkDoor, openSocket, rawAnswer, type Sink, type Sinks } from "../fakes/door-sinks.ts";
 import type { LeaseWishes } from "../fakes/told-lease.ts";
 import { type RawAnswer, sendRaw } from "../fixtures/raw-http.ts";
 import { readClientHello } from "./client-hello.ts";
@@ -238,6 +241,38 @@ function describeContent(openDoor: OpenDoor, opened: () => { readonly sinks: Sin
       expect(door.faults).toMatchObject([{ code: "budget_exceeded" }]);
     });
 
+    test("a server that closes before a slow client has taken everything cuts nothing off", async () => {
+      const door = await openDoor();
+      const { allowed } = opened().sinks;
+      const answer = Buffer.concat([Buffer.from("HTTP/1.1 200 OK\r\n\r\n"), Buffer.alloc(300_000, "x")]);
+      allowed.answer = rawAnswer(answer);
+      const [near, far] = duplexPair();
+      openSandboxDoor(door.lease)(new SlowDuplex(far));
+      near.write(toConnect(allowed.authority, door.placeholder));
+      await once(near, "data");
+      const tls = connectTls({ socket: near, servername: "allowed.example" });
+      tls.write("GET / HTTP/1.1\r\nhost: allowed.example\r\n\r\n");
+      expect((await buffer(tls)).equals(answer)).toBe(true);
+      near.destroy();
+      await vi.waitFor(() => expect(door.events).toHaveLength(1));
+      expect(door.events).toMatchObject([{ allowed: true, failure: null }]);
+    });
+
+    test("a server that breaks off is not taken for one that has ended", async () => {
+      const door = await openDoor();
+      const { allowed } = opened().sinks;
+      allowed.answer = (request, response) => {
+        response.writeHead(200, { "content-length": 1_000 }).write("x");
+        setImmediate(() => request.socket.destroy());
+      };
+      const tls = connectTls({ socket: await openTunnel(door, allowed), servername: "allowed.example" });
+      tls.on("error", () => undefined);
+      tls.write("GET / HTTP/1.1\r\nhost: allowed.example\r\n\r\n");
+      await toClose(tls);
+      await vi.waitFor(() => expect(door.events).toHaveLength(1));
+      expect(door.events).toMatchObject([{ allowed: true }]);
+    });
+
     test("the end of the lease cuts it", async () => {
       const door = await openDoor();
       const tls = connectTls({
@@ -252,6 +287,33 @@ function describeContent(openDoor: OpenDoor, opened: () => { readonly sinks: Sin
       expect(door.events).toMatchObject([{ allowed: true, failure: "cut" }]);
     });
   });
+}
+
+/** Takes one piece at a time, and a while for each, as a pipe that is full does. */
+class SlowDuplex extends Duplex {
+  readonly #inner: Duplex;
+
+  constructor(inner: Duplex) {
+    super({ allowHalfOpen: true });
+    this.#inner = inner;
+    inner.on("data", (bytes) => this.push(bytes)).once("end", () => this.push(null));
+    inner.once("close", () => this.destroy());
+  }
+
+  override _read(): void {}
+
+  override _write(bytes: Buffer, encoding: BufferEncoding, done: () => void): void {
+    setTimeout(() => this.#inner.write(bytes, encoding, () => done()), 10);
+  }
+
+  override _final(done: () => void): void {
+    this.#inner.end(done);
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#inner.destroy();
+    done(error);
+  }
 }
 
 const readCode = (answer: RawAnswer): string => EgressRefusal.parse(JSON.parse(answer.body).error).code;
