@@ -118,8 +118,8 @@ describe("a guard that was taken over", () => {
     await sleep(1_500);
     expect(held.length).toBeLessThanOrEqual(64);
     const received = held.reduce((sum, connection) => sum + connection.readableLength, 0);
-    expect(received / MiB).toBeGreaterThan(32); // the probe does fill what it may
-    expect(received / MiB).toBeLessThanOrEqual(65);
+    expect(received / MiB).toBeGreaterThan(8); // the probe does fill what it may
+    expect(received / MiB).toBeLessThanOrEqual(17);
   });
 });
 
