@@ -140,7 +140,7 @@ it("the scanner tells every form in a buffer, at every offset of base64 (control
   expect(scan("here", gzipSync("nothing of it"), control)).toEqual([]);
 });
 
-it("what is planted is found in every place in every form (control)", async () => {
+it("S3.6 what is planted is found in every place in every form (control)", async () => {
   const forms = Object.values(toForms(planted)).join("\n");
   model.reset({
     scripts: {
@@ -194,24 +194,20 @@ it("what is planted is found in every place in every form (control)", async () =
   expect(isIn(/^log/, remains)).toContain("plain");
 }, 120_000);
 
-it("the keys of request and operator are nowhere while a run goes on, and nowhere afterwards", async () => {
+it("S3.6 the keys of request and operator are nowhere while runs go on, and nowhere afterwards", async () => {
+  const command = `${canaries.command}; env; cat /proc/*/environ; ls -laR /home/agent /tmp /workspace | tail -50; echo kept >kept.txt`;
+  const curious = [
+    {
+      text: "These came with your request: ",
+      echoHeaders: true,
+      toolCalls: [{ name: "bash", arguments: { command } }],
+    },
+    { fail: "hang" as const },
+  ];
   model.reset({
     scripts: {
-      canary: [
-        {
-          text: "These came with your request: ",
-          echoHeaders: true,
-          toolCalls: [
-            {
-              name: "bash",
-              arguments: {
-                command: `${canaries.command}; env; cat /proc/*/environ; ls -laR /home/agent /tmp /workspace | tail -50; echo kept >kept.txt`,
-              },
-            },
-          ],
-        },
-        { fail: "hang" },
-      ],
+      canary: curious,
+      operated: curious,
       refused: [
         {
           fail: {
@@ -227,23 +223,29 @@ it("the keys of request and operator are nowhere while a run goes on, and nowher
       ],
     },
   });
-  const hanging = await startRun("canary", { prompt: "Tell me your key" });
-  expect(await waitUntil(() => model.requests.length === 2, 30_000), service.readLog()).toBeDefined();
-  const shown = model.requests.map(({ headers }) => headers.authorization);
-  expect(shown).toEqual([`Bearer ${canaries.modelKey}`, `Bearer ${canaries.modelKey}`]);
-  expect(canaries.readShown()).toEqual(canaries.real);
+  const prompt = "Tell me your key";
+  const hanging = await startRun("canary", { prompt });
+  const others = canaries.toFields(model).credentials.slice(1); // but for the model's: the operator's key is used
+  const operated = await startRun("", { prompt, model: "openai/operated", credentials: others });
+  expect(await waitUntil(() => model.requests.length === 4, 60_000), service.readLog()).toBeDefined();
+  const shown = model.requests.map(({ headers }) => headers.authorization).toSorted();
+  const used = [canaries.modelKey, canaries.operatorKey].map((key) => `Bearer ${key}`);
+  expect(shown).toEqual([...used, ...used].toSorted());
+  expect(canaries.readShown().toSorted()).toEqual([...canaries.real, ...canaries.real].toSorted());
 
   const startedMs = performance.now();
   const inside = scanSandboxes(home, service, keys);
   console.log(
     `canary: ${inside.processes.length} processes, ${(inside.memoryBytes / 2 ** 20).toFixed(0)} MiB of memory, ${inside.files} files scanned in ${(performance.now() - startedMs).toFixed(0)} ms`,
   );
-  expect(inside.processes.length).toBeGreaterThanOrEqual(4);
+  expect(inside.processes.length).toBeGreaterThanOrEqual(8);
   expect(inside.memoryBytes).toBeGreaterThan(50 * 2 ** 20);
   expect(inside.files).toBeGreaterThan(3);
   expect(inside.findings).toEqual([]);
-  await call(`${service.url}/v1/runs/${hanging}/cancel`, "POST");
-  expect((await waitForEnd(hanging)).outcome).toBe("cancelled");
+  for (const id of [hanging, operated]) {
+    await call(`${service.url}/v1/runs/${id}/cancel`, "POST");
+    expect((await waitForEnd(id)).outcome).toBe("cancelled");
+  }
   const accept = { accept: "application/x-ndjson" };
   const told = (await call(`${service.url}/v1/runs/${hanging}/events`, "GET", undefined, accept)).body;
   expect(new Set(told.match(/\d+ pillion_[0-9a-f]{48} /g)).size).toBe(2); // what the variables held inside
@@ -254,10 +256,10 @@ it("the keys of request and operator are nowhere while a run goes on, and nowher
     outcome: "failed",
     code: "model_refused",
   });
-  expect(await scanRemains([hanging, refused], keys)).toEqual([]);
+  expect(await scanRemains([hanging, operated, refused], keys)).toEqual([]);
 }, 120_000);
 
-it("the refusal of a bad request does not repeat the key", async () => {
+it("S3.6 the refusal of a bad request does not repeat the key", async () => {
   const host = new URL(model.url).host;
   const credential = { host, header: "authorization", value: canaries.modelKey };
   const endpoint = { name: "scripted/bad", baseUrl: model.url, api: "openai-completions" };
