@@ -110,7 +110,7 @@ describe("results beyond what is kept", () => {
     expect((await readEvents(service, run.id)).at(-1)).toMatchObject({ outcome: "succeeded" });
     const kept = await tar();
     expect((await kept.arrayBuffer()).byteLength).toBeGreaterThan(12_000 * 512);
-  });
+  }, 120_000);
 
   test("a file that is too large costs itself only, and the run says so", async () => {
     const { run, events } = await runToEnd(
